@@ -1,0 +1,108 @@
+"""A study on disk: its folder, its configuration and its derived tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import narwhals as nw
+import pandas as pd
+
+from journeykit import config, engine
+from journeykit.errors import JourneyError, nearest
+
+ROOT = Path(__file__).resolve().parent.parent
+# What the tables of a notebook depend on in journey.toml: a funnel's window is no reason to read the raw files again.
+PARTS = {
+    "01_ingest": ("study", "sources", "identity", "stages"),
+    "02_stitch": ("study", "sources", "identity", "stages", "sessions", "journeys"),
+}
+TABLES = {
+    "events": "01_ingest",
+    "quarantine": "01_ingest",
+    "files": "01_ingest",
+    "blocked": "01_ingest",
+    "spend": "01_ingest",
+    "people": "02_stitch",
+    "touches": "02_stitch",
+    "journeys": "02_stitch",
+}
+
+
+def open_study(name: str) -> OpenStudy:
+    """Open a study by the name of its folder in data/, or by a path to its folder.
+
+    Raises:
+        JourneyError: there is no such study, or its journey.toml has problems.
+    """
+    folder = Path(name) if "/" in name or "\\" in name or name == "." else ROOT / "data" / name
+    if not (folder / "journey.toml").exists():
+        known = sorted(path.parent.name for path in (ROOT / "data").glob("*/journey.toml"))
+        raise JourneyError(
+            f"study {name!r}: no journey.toml in {folder.name}/.{nearest(name, known)} "
+            f"Studies in data/: {', '.join(known) or 'none'}. A path to a folder works too."
+        )
+    return OpenStudy(folder.resolve(), config.load(folder / "journey.toml"))
+
+
+class OpenStudy:
+    """A study's folder, configuration and derived tables."""
+
+    def __init__(self, folder: Path, plan: config.Study) -> None:
+        self.folder = folder
+        self.config = plan
+        self.derived = folder / "derived"
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def path(self, table: str) -> Path:
+        return self.derived / f"{table}.parquet"
+
+    @cached_property
+    def config_hash(self) -> str:
+        """A fingerprint of what journey.toml says, whatever its layout and comments."""
+        return _hash(self.config.model_dump())
+
+    def parts_hash(self, notebook: str) -> str:
+        """A fingerprint of the parts of journey.toml that the tables of a notebook depend on."""
+        said = self.config.model_dump()
+        return _hash({part: said[part] for part in PARTS[notebook]})
+
+    def table(self, name: str) -> nw.LazyFrame[Any]:
+        """Open a derived table; refuse one that is missing or was built from other inputs.
+
+        Raises:
+            JourneyError: the table is missing or stale; the message says which notebook to run.
+        """
+        path = self.path(name)
+        if not path.exists():
+            raise JourneyError(f"{self.name}: the table {name!r} is not built yet. Run {TABLES[name]} first.")
+        noted = engine.read_metadata(path)
+        if noted.get("parts") != self.parts_hash(TABLES[name]):
+            raise JourneyError(
+                f"{self.name}: the table {name!r} was built from another journey.toml. Run {TABLES[name]} again."
+            )
+        if TABLES[name] == "02_stitch" and noted.get("events") != self.fingerprint("events"):
+            raise JourneyError(f"{self.name}: the table {name!r} is older than 'events'. Run 02_stitch again.")
+        return engine.read_parquet(path)
+
+    def fingerprint(self, name: str) -> str:
+        """Return the fingerprint that a derived table was written with, or "" when it is missing."""
+        return engine.read_metadata(self.path(name)).get("fingerprint", "")
+
+    def as_of(self) -> pd.Timestamp:
+        """Return the end of observation (UTC): `study.as_of`, or the last event."""
+        if self.config.study.as_of:
+            moment = pd.Timestamp(self.config.study.as_of)
+            return moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
+        last = engine.fetch(self.table("events").select(nw.col("timestamp").max().alias("last")))
+        return pd.Timestamp(last["last"].iloc[0])
+
+
+def _hash(said: Any) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:12]

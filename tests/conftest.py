@@ -1,0 +1,63 @@
+"""Shared test material: a text notation for small logs, so that each case can be checked by eye."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+
+START = pd.Timestamp("2025-01-01")
+
+
+def make_log(text: str, **columns: object) -> pd.DataFrame:
+    """Build a `touches` table from text such as `u1: ad visit@2h buy@1d/web | u2: visit`.
+
+    `event[@time][/channel]`; a time counts from 2025-01-01 00:00 UTC, an event without one follows the previous one
+    by a minute. `;` inside a person's part starts a new session and journey. People are numbered in order.
+    """
+    rows: list[dict[str, object]] = []
+    journey = 0
+    for person, part in enumerate((p for p in text.split("|") if p.strip()), start=1):
+        clock = START
+        for visit in part.split(":", 1)[1].split(";"):
+            journey += 1
+            for token in visit.split():
+                match = re.fullmatch(r"([^@/]+)(?:@([^/]+))?(?:/(.+))?", token)
+                assert match, f"cannot read {token!r}"
+                event, at, channel = match.groups()
+                clock = START + pd.Timedelta(at) if at else clock + pd.Timedelta("1min")
+                rows.append(
+                    {
+                        "event_id": f"e{len(rows):04d}",
+                        "timestamp": clock,
+                        "source": "log",
+                        "source_row": len(rows) + 1,
+                        "event": event,
+                        "channel": channel or "web",
+                        "marketing_channel": None,
+                        "touchpoint": event,
+                        "stage": event,
+                        "team": None,
+                        "value": None,
+                        "satisfaction": None,
+                        "person_id": person,
+                        "session_id": journey,
+                        "journey_id": journey,
+                    }
+                )
+    table = pd.DataFrame(rows)
+    for name in ("value", "satisfaction"):
+        table[name] = table[name].astype(float)
+    by_person = table.sort_values(["person_id", "timestamp", "source", "source_row"]).groupby("person_id")
+    table["position"] = by_person.cumcount() + 1
+    table["previous_event"] = by_person["event"].shift(1)
+    table["next_event"] = by_person["event"].shift(-1)
+    table["seconds_since_previous"] = by_person["timestamp"].diff().dt.total_seconds()
+    return table.assign(**columns)
+
+
+@pytest.fixture
+def log() -> Callable[..., pd.DataFrame]:
+    return make_log

@@ -1,0 +1,91 @@
+"""journey.toml: all problems at once, each with its place, what was found, what is allowed and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journeykit import config
+from journeykit.errors import JourneyError
+
+GOOD: dict[str, Any] = {
+    "study": {"title": "Small"},
+    "sources": [{"name": "web", "path": "raw/*.csv", "time": {"column": "at"}, "identifiers": {"user": "u"}}],
+    "identity": {"identifiers": ["user"]},
+}
+
+
+def problems(**changes: Any) -> str:
+    with pytest.raises(JourneyError) as caught:
+        config.parse({**GOOD, **changes})
+    return str(caught.value)
+
+
+def test_the_smallest_study_is_accepted_with_its_defaults() -> None:
+    plan = config.parse(GOOD)
+    assert (plan.sessions.gap, plan.identity.policy, plan.privacy.minimum_cell) == ("30m", "graph_strict", 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"funels": {}}, "funels: unknown key. Did you mean 'funnels'?"),
+        ({"study": {}}, "study.title: missing"),
+        ({"study": {"title": "x", "timezone": "Europe/Berlinn"}}, "Did you mean 'Europe/Berlin'?"),
+        ({"sessions": {"gap": 30}}, "sessions.gap: 30 has no unit"),
+        ({"sessions": {"gap": "half an hour"}}, "is not a duration"),
+        ({"identity": {"identifiers": ["users"]}}, "'user' is not declared in identity.identifiers"),
+        ({"identity": {"identifiers": ["user"], "devices": ["phone"]}}, "device 'phone' is not in identifiers"),
+        ({"identity": {"identifiers": ["user"], "policy": "strict"}}, "Allowed: 'none', 'graph' or 'graph_strict'"),
+        ({"funnels": {"buy": {"steps": ["a"]}}}, "funnels.buy.steps"),
+        ({"journeys": {"restart_stages": ["Shop"]}}, "'Shop' is not a stage"),
+        ({"sources": [{**GOOD["sources"][0], "preset": "ga5"}]}, "sources.web.preset: 'ga5' is not a preset"),
+        ({"sources": GOOD["sources"] * 2}, "two sources are called 'web'"),
+    ],
+)
+def test_a_problem_names_its_place_and_the_remedy(changes: dict[str, Any], said: str) -> None:
+    assert said in problems(**changes)
+
+
+def test_all_problems_come_at_once() -> None:
+    text = problems(study={"titel": "x"}, sessions={"gap": 1}, funnels={"Buy": {"steps": ["a", "b"]}})
+    assert text.startswith("journey.toml: 4 problems.")
+
+
+def test_an_experiment_whose_split_does_not_sum_to_one() -> None:
+    test = {
+        "name": "t",
+        "hypothesis": "h",
+        "exposure": "seen",
+        "arms": {"a": 0.5, "b": 0.6},
+        "control": "a",
+        "metrics": [{"name": "m", "event": "buy"}],
+    }
+    assert "the planned split sums to 1.1, not to 1" in problems(experiments=[test])
+
+
+def test_every_preset_can_be_used_by_one_line() -> None:
+    for name in config.presets():
+        plan = config.parse(
+            {
+                **GOOD,
+                "identity": {"identifiers": ["customer", "email", "order", "phone", "device"]},
+                "sources": [{"name": "x", "path": "raw/*", "preset": name}],
+            }
+        )
+        assert plan.sources[0].time.column
+
+
+def test_a_preset_can_be_overridden_key_by_key(tmp_path: Path) -> None:
+    below, above = {"time": {"column": "a", "unit": "s"}, "event": "e"}, {"time": {"zone": "Asia/Tokyo"}, "event": "f"}
+    assert config._merge(below, above) == {"time": {"column": "a", "unit": "s", "zone": "Asia/Tokyo"}, "event": "f"}
+
+
+def test_files_that_are_no_study(tmp_path: Path) -> None:
+    with pytest.raises(JourneyError, match="not found"):
+        config.load(tmp_path / "journey.toml")
+    (tmp_path / "journey.toml").write_text("[study\n")
+    with pytest.raises(JourneyError, match="not valid TOML"):
+        config.load(tmp_path / "journey.toml")
