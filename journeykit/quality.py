@@ -1,0 +1,205 @@
+"""What was read and how good it is: row accounting, reasons of quarantine, gaps, and how sure identities are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from journeykit import engine, identity
+from journeykit.config import Identity, Stage
+from journeykit.stats import add_share, not_enough
+
+PARTS = ["kept_n", "duplicate_n", "quarantined_n", "left_out_n"]
+
+
+def accounting(files: Any, by: str = "file") -> pd.DataFrame:
+    """Return where every raw row went: read = kept + duplicate + quarantined + left out by a rule.
+
+    Args:
+        files: the table `files` of 01_ingest.
+        by: "file" or "source".
+
+    Returns:
+        One row per file (or source), and with `balances` whether its parts add up to what was read.
+    """
+    table = engine.fetch(files)
+    if by == "source":
+        counts = [name for name in table.columns if name.endswith("_n")]
+        sizes = table.groupby("source").size().rename("files_n")
+        table = table.groupby("source", as_index=False)[counts].sum().merge(sizes, on="source")
+    keys = [name for name in ("source", "file", "files_n") if name in table.columns]
+    table["balances"] = table[PARTS].sum(axis=1) == table["read_n"]
+    columns = [*keys, "read_n", *PARTS, "late_n", "ambiguous_n", "skipped_n", "balances"]
+    return table[columns].sort_values(keys, ignore_index=True)
+
+
+def reasons(quarantine: Any) -> pd.DataFrame:
+    """Return why rows were set aside: one row per source and reason, with its rows and the first line to look at."""
+    table = engine.lazy(quarantine).with_columns(_one=nw.when(~nw.col("file").is_null()).then(1).otherwise(0))
+    found = engine.fetch(
+        table.group_by("source", "reason").agg(
+            rows_n=nw.col("_one").sum(), files_n=nw.col("file").n_unique(), first_line=nw.col("line").min()
+        )
+    )
+    if found.empty:
+        return not_enough(["source", "reason", "rows_n"], "no row was quarantined")
+    return found.sort_values(["rows_n", "source", "reason"], ascending=[False, True, True], ignore_index=True)
+
+
+def unmapped(events: Any, stages: list[Stage]) -> pd.DataFrame:
+    """Return the event names that no touchpoint of journey.toml names: event, source, events_n, share of all events."""
+    if not stages:
+        return not_enough(["event", "events_n"], "journey.toml names no touchpoints")
+    table = engine.lazy(events).with_columns(_one=nw.when(~nw.col("event").is_null()).then(1).otherwise(0))
+    total = engine.fetch(table.select(n=nw.len()))["n"].iloc[0]
+    found = engine.fetch(
+        table.filter(nw.col("stage").is_null()).group_by("event", "source").agg(events_n=nw.col("_one").sum())
+    )
+    if found.empty:
+        return not_enough(["event", "events_n"], "every event belongs to a touchpoint")
+    found["events_share"] = found["events_n"] / total
+    return found.sort_values(["events_n", "event"], ascending=[False, True], ignore_index=True)
+
+
+def weekly_volume(events: Any) -> pd.DataFrame:
+    """Return the events of each source by week: source, week_at (Monday, UTC), events_n; empty weeks are 0."""
+    day_us, week_us = 86_400_000_000, 7 * 86_400_000_000
+    table = engine.lazy(events).with_columns(
+        _week=(nw.col("time_us") + 3 * day_us) // week_us,  # 1970-01-01 was a Thursday
+        _one=nw.when(~nw.col("event").is_null()).then(1).otherwise(0),
+    )
+    found = engine.fetch(table.group_by("source", "_week").agg(events_n=nw.col("_one").sum()))
+    if found.empty:
+        return not_enough(["source", "week_at", "events_n"], "no event was read")
+    found["_week"] = found["_week"].astype("int64")
+    weeks = range(int(found["_week"].min()), int(found["_week"].max()) + 1)
+    every = pd.MultiIndex.from_product([sorted(found["source"].unique()), weeks], names=["source", "_week"])
+    full = found.set_index(["source", "_week"]).reindex(every, fill_value=0).reset_index()
+    full["week_at"] = pd.to_datetime(full["_week"] * week_us - 3 * day_us, unit="us")
+    return full[["source", "week_at", "events_n"]]
+
+
+def coverage(events: Any, identifiers: list[str]) -> pd.DataFrame:
+    """Return the share of events that carry each identifier, and any of them: identifier, events_n, n, share."""
+    table = engine.lazy(events)
+    flags = {name: nw.when(~nw.col(f"id_{name}").is_null()).then(1).otherwise(0) for name in identifiers}
+    found = engine.fetch(
+        table.with_columns(**flags).select(nw.len().alias("n"), *[nw.col(name).sum() for name in flags])
+    )
+    n = int(found["n"].iloc[0])
+    if n == 0:
+        return not_enough(["identifier", "events_n", "n"], "no event was read")
+    rows = [{"identifier": name, "events_n": int(found[name].iloc[0]), "n": n} for name in identifiers]
+    return add_share(pd.DataFrame(rows), "with_identifier", "events_n", "n")
+
+
+def identified(touches: Any, plan: Identity) -> pd.DataFrame:
+    """Return how many events have a verified identity before and after stitching.
+
+    Verified: the event carries an identifier that is no device (before), or its person has one on some event (after).
+
+    Returns:
+        Two rows, before and after: events_n, n, identified_share with interval.
+    """
+    personal = [f"id_{name}" for name in plan.identifiers if name not in plan.devices]
+    table = engine.lazy(touches).with_columns(
+        _known=nw.when(~nw.coalesce(*[nw.col(name) for name in personal]).is_null()).then(1).otherwise(0)
+    )
+    table = table.with_columns(_person=nw.col("_known").max().over("person_id"))
+    found = engine.fetch(table.select(n=nw.len(), before=nw.col("_known").sum(), after=nw.col("_person").sum()))
+    n = int(found["n"].iloc[0])
+    if n == 0:
+        return not_enough(["moment", "events_n", "n"], "no event was read")
+    rows = [
+        {"moment": f"{name} stitching", "events_n": int(found[name].iloc[0]), "n": n} for name in ("before", "after")
+    ]
+    return add_share(pd.DataFrame(rows), "identified", "events_n", "n")
+
+
+def rules(people: Any) -> pd.DataFrame:
+    """Return how identifiers came to their people: one row per identifier and rule, identifiers_n and people_n."""
+    found = engine.fetch(
+        engine.lazy(people)
+        .group_by("id_name", "rule", "confidence")
+        .agg(identifiers_n=nw.col("id_token").n_unique(), people_n=nw.col("person_id").n_unique())
+    )
+    return found.sort_values(["id_name", "rule"], ignore_index=True)
+
+
+def largest_people(people: Any, top: int = 5) -> pd.DataFrame:
+    """Return the people with the most identifiers, who are the first place to look for wrong merges.
+
+    Returns:
+        One row per person, without any identifier: rank, identifiers_n and the number of each kind.
+    """
+    found = engine.fetch(
+        engine.lazy(people).group_by("person_id", "id_name").agg(identifiers_n=nw.col("id_token").n_unique())
+    )
+    if found.empty:
+        return not_enough(["rank", "identifiers_n"], "there are no people")
+    wide = found.pivot_table(index="person_id", columns="id_name", values="identifiers_n", fill_value=0).astype("int64")
+    wide.columns = pd.Index([f"{name}_n" for name in wide.columns])
+    wide.insert(0, "identifiers_n", wide.sum(axis=1))
+    wide = wide.reset_index().sort_values(["identifiers_n", "person_id"], ascending=[False, True]).head(top)
+    wide.insert(0, "rank", np.arange(1, len(wide) + 1))
+    return wide.drop(columns="person_id").reset_index(drop=True)
+
+
+def policies(events: Any, plan: Identity, names: tuple[str, ...] = ("none", "graph_strict", "graph")) -> pd.DataFrame:
+    """Return how the number of people depends on the stitching policy.
+
+    Returns:
+        One row per policy: people_n, the largest person's identifiers_n, and the share of events that fall to another
+        number of people per event than under the study's policy (events_per_person).
+    """
+    rows = []
+    for name in names:
+        stitched = identity.stitch(events, plan.model_copy(update={"policy": name}))
+        counted = engine.fetch(stitched.events.select(n=nw.len(), people_n=nw.col("person_id").n_unique()))
+        tokens = stitched.people.groupby("person_id")["id_token"].nunique()
+        people_n = int(counted["people_n"].iloc[0])
+        rows.append(
+            {
+                "policy": name + (" (used)" if name == plan.policy else ""),
+                "people_n": people_n,
+                "largest_person_identifiers_n": int(tokens.max()) if len(tokens) else 0,
+                "events_per_person": int(counted["n"].iloc[0]) / people_n if people_n else float("nan"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def ties(touches: Any) -> pd.DataFrame:
+    """Return how often order had to be decided by more than time: touches of a person at the time of the one before."""
+    table = engine.lazy(touches).with_columns(_tied=nw.when(nw.col("seconds_since_previous") == 0).then(1).otherwise(0))
+    found = engine.fetch(table.select(n=nw.len(), tied_n=nw.col("_tied").sum()))
+    if int(found["n"].iloc[0]) == 0:
+        return not_enough(["tied_n", "n"], "there are no touches")
+    return add_share(found, "tied", "tied_n", "n")
+
+
+def outcomes(journeys: Any) -> pd.DataFrame:
+    """Return how journeys end: one row per outcome, journeys_n of n, share with interval, median touches and days."""
+    table = engine.fetch(engine.lazy(journeys).select("outcome", "touches_n", "duration_days"))
+    if table.empty:
+        return not_enough(["outcome", "journeys_n", "n"], "there are no journeys")
+    found = table.groupby("outcome", as_index=False).agg(
+        journeys_n=("outcome", "size"), median_touches=("touches_n", "median"), median_days=("duration_days", "median")
+    )
+    found.insert(2, "n", len(table))
+    found = add_share(found, "journeys", "journeys_n", "n")
+    order = pd.Categorical(found["outcome"], ["converted", "abandoned", "open"], ordered=True)
+    columns = ["outcome", "journeys_n", "n", "journeys_share", "journeys_share_low", "journeys_share_high"]
+    return found.assign(_o=order).sort_values("_o", ignore_index=True)[[*columns, "median_touches", "median_days"]]
+
+
+def blocked(values: Any) -> pd.DataFrame:
+    """Return the identifier values that mark nobody and were not used: id_name, value, rows_n."""
+    found = engine.fetch(values)
+    if found.empty:
+        return not_enough(["id_name", "value", "rows_n"], "no identifier holds a placeholder")
+    found["rows_n"] = found["rows_n"].astype("int64")
+    return found.sort_values(["rows_n", "id_name", "value"], ascending=[False, True, True], ignore_index=True)
