@@ -1,0 +1,182 @@
+"""A chapter as its notebook sees it: the study's tables, and a place for figures, sentences and findings."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import narwhals as nw
+import pandas as pd
+from IPython.display import HTML, Markdown, display
+from matplotlib.axes import Axes
+
+from journeykit import config, findings, present, study
+from journeykit.errors import JourneyError
+from journeykit.plots import theme
+from journeykit.stats import reason_of
+
+
+def open_chapter(name: str, folder: str, run_dir: str = "") -> Chapter:
+    """Open a chapter on a study: `folder` is the name of a folder of data/ or a path; see `Chapter`."""
+    opened = study.open_study(folder)
+    reason = skip_reason(opened.config, name)
+    if reason:
+        raise JourneyError(f"{name} has nothing to do here: {reason}")
+    return Chapter(name, opened, Path(run_dir) if run_dir else opened.derived / "chapters")
+
+
+def skip_reason(plan: config.Study, name: str) -> str:
+    """Return why a study has no data for a chapter, or "" when the chapter can run.
+
+    >>> skip_reason.__name__
+    'skip_reason'
+    """
+    part = name.split("_", 1)[1] if "_" in name else name
+    channels = any(source.marketing_channel for source in plan.sources)
+    conversion = plan.journeys.conversion or (plan.attribution.conversion if plan.attribution else [])
+    needs = {
+        "map": (bool(plan.stages), "journey.toml has no [[stages]]. Add the stages with their touchpoints."),
+        "funnel": (bool(plan.funnels), "journey.toml has no [funnels.<name>]. Add one with its steps."),
+        "attribution": (
+            channels and bool(conversion) and plan.attribution is not None,
+            "journey.toml has no [attribution], or no source with a marketing_channel, or no conversion event.",
+        ),
+        "churn": (plan.churn is not None, "journey.toml has no [churn]. Say which event starts and which ends it."),
+        "experiment": (bool(plan.experiments), "journey.toml declares no [[experiments]]."),
+    }
+    met, reason = needs.get(part, (True, ""))
+    return "" if met else reason
+
+
+class Chapter:
+    """What a notebook calls: tables in, figures, sentences and findings out.
+
+    Tables go to `<run_dir>/tables/<chapter>__<name>.csv`, findings to `<run_dir>/findings/<chapter>.json`.
+    """
+
+    def __init__(self, name: str, opened: study.OpenStudy, run_dir: Path) -> None:
+        self.name = name
+        self.study = opened
+        self.config = opened.config
+        self.run_dir = run_dir
+        self.currency = opened.config.study.currency
+        self.minimum_cell = opened.config.privacy.minimum_cell
+        self._found: list[findings.Finding] = []
+
+    @cached_property
+    def events(self) -> nw.LazyFrame[Any]:
+        return self.study.table("events")
+
+    @cached_property
+    def people(self) -> nw.LazyFrame[Any]:
+        return self.study.table("people")
+
+    @cached_property
+    def touches(self) -> nw.LazyFrame[Any]:
+        return self.study.table("touches")
+
+    @cached_property
+    def journeys(self) -> nw.LazyFrame[Any]:
+        return self.study.table("journeys")
+
+    @cached_property
+    def spend(self) -> nw.LazyFrame[Any]:
+        return self.study.table("spend")
+
+    @cached_property
+    def files(self) -> nw.LazyFrame[Any]:
+        return self.study.table("files")
+
+    @cached_property
+    def quarantine(self) -> nw.LazyFrame[Any]:
+        return self.study.table("quarantine")
+
+    @cached_property
+    def blocked(self) -> nw.LazyFrame[Any]:
+        return self.study.table("blocked")
+
+    @cached_property
+    def as_of(self) -> pd.Timestamp:
+        return self.study.as_of()
+
+    def owner(self, touchpoint: str) -> str:
+        """Return the team that owns a touchpoint, stage or event, or ""."""
+        for stage in self.config.stages:
+            events = [event for names in stage.touchpoints.values() for event in names]
+            if touchpoint == stage.name or touchpoint in stage.touchpoints or touchpoint in events:
+                return stage.owner
+        return ""
+
+    def show(
+        self,
+        table: pd.DataFrame,
+        name: str,
+        plot: Callable[[pd.DataFrame], Axes] | None = None,
+        alt: str = "",
+        limit: int = 15,
+    ) -> None:
+        """Save a table, then show its figure (if any) and the table; an empty table shows its reason instead."""
+        target = self.run_dir / "tables" / f"{self.name}__{name}.csv"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(target, index=False, float_format="%.10g")
+        reason = reason_of(table)
+        if reason:
+            self.say(reason[:1].upper() + reason[1:].rstrip(".") + ".")
+            return
+        if plot is not None:
+            svg = theme.svg(plot(table))
+            alt = alt or f"Chart of {name.replace('_', ' ')}; its numbers are in the table below."
+            display(
+                {"image/svg+xml": svg, "text/plain": f"<figure: {alt}>"},
+                metadata={"image/svg+xml": {"alt": alt}},
+                raw=True,
+            )
+        rest = f'<p class="rest">{len(table) - limit} more rows in {target.name}</p>' if len(table) > limit else ""
+        display(
+            {
+                "text/html": present.table(table, limit) + rest,
+                "text/plain": f"<table {name}: {len(table)} rows>",
+            },
+            raw=True,
+        )
+
+    def say(self, text: str) -> None:
+        """Show a computed sentence; data in it cannot become markup."""
+        if text:
+            display(Markdown(re.sub(r"([*_`\[\]|])", r"\\\1", html.escape(text, quote=False))))
+
+    def find(self, found: Iterable[findings.Finding]) -> None:
+        """Collect findings for the summary."""
+        self._found += found
+
+    def ranked(self) -> list[findings.Finding]:
+        """Return the findings of all chapters of this run in order of rank, and note that order for the report."""
+        folder = self.run_dir / "findings"
+        found = findings.rank(f for f in findings.read(folder) if f.chapter != self.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "ranking.json").write_text(json.dumps({"order": [finding.id for finding in found]}), encoding="utf-8")
+        return found
+
+    def close(self) -> None:
+        """Write the chapter's findings and show them as a list."""
+        findings.save(self._found, self.run_dir / "findings" / f"{self.name}.json")
+        display(HTML(_finding_list(self._found)))
+
+
+def _finding_list(found: list[findings.Finding]) -> str:
+    if not found:
+        return '<p class="findings">This chapter has no finding on this study.</p>'
+    items = []
+    for finding in found:
+        facts = [f"n = {present.count(finding.n)}"] if finding.n is not None else []
+        facts += [finding.evidence] + ([f"owner: {finding.owner}"] if finding.owner else [])
+        action = f'<br><span class="do">To do: {html.escape(finding.action)}</span>' if finding.action else ""
+        caveat = f'<br><span class="caveat">{html.escape(finding.caveat)}</span>' if finding.caveat else ""
+        small = f"<small>({html.escape('; '.join(facts))})</small>"
+        items.append(f"<li>{html.escape(finding.statement)} {small}{action}{caveat}</li>")
+    return f'<ul class="findings">{"".join(items)}</ul>'

@@ -1,0 +1,1 @@
+"""Charts: one function per chart, a tested table in, matplotlib Axes out."""

@@ -1,0 +1,64 @@
+"""Charts of what was read and how it was stitched."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+from journeykit.plots import theme
+
+
+def weekly_volume(table: pd.DataFrame) -> Axes:
+    """Draw one line per source, stacked as small rows that share the time axis: a gap is seen at once."""
+    sources = list(dict.fromkeys(table["source"]))
+    ax = theme.axes(7.2, 0.55 * len(sources) + 0.8)
+    for row, source in enumerate(reversed(sources)):
+        part = table[table["source"] == source]
+        height = part["events_n"] / max(part["events_n"].max(), 1) * 0.85
+        ax.fill_between(part["week_at"], row, row + height, color=theme.MAIN, alpha=0.75, linewidth=0, step="mid")
+        ax.axhline(row, color=theme.GRID, linewidth=0.7)
+        ax.annotate(
+            f"most: {part['events_n'].max():,} a week", (1.01, row + 0.3), xycoords=("axes fraction", "data"),
+            fontsize=8, color=theme.MUTED, va="center",
+        )  # fmt: skip
+    ax.set_yticks([row + 0.3 for row in range(len(sources))], list(reversed(sources)))
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    locator = AutoDateLocator(minticks=4, maxticks=9)
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    ax.set_xlabel("week (each row is scaled to its own largest week)")
+    return ax
+
+
+def identified(table: pd.DataFrame) -> Axes:
+    """Draw the share of events with a verified identity before and after stitching."""
+    return shares(table, "moment", "identified_share", "share of events with a verified identity (%)")
+
+
+def outcomes(table: pd.DataFrame) -> Axes:
+    """Draw how journeys end, with intervals."""
+    return shares(table, "outcome", "journeys_share", "share of journeys (%)")
+
+
+def coverage(table: pd.DataFrame) -> Axes:
+    """Draw the share of events that carry each identifier."""
+    return shares(table, "identifier", "with_identifier_share", "share of events that carry the identifier (%)")
+
+
+def shares(table: pd.DataFrame, label: str, share: str, axis: str) -> Axes:
+    """Draw one bar per row with its interval and its value beside it."""
+    ax = theme.axes(7.2, 0.42 * len(table) + 0.9)
+    rows = list(range(len(table)))[::-1]
+    values = 100 * table[share]
+    errors = [values - 100 * table[f"{share}_low"], 100 * table[f"{share}_high"] - values]
+    ax.barh(rows, values, color=theme.MAIN, height=0.62)
+    ax.errorbar(values, rows, xerr=errors, fmt="none", ecolor=theme.INK, elinewidth=1.1, capsize=2.5)
+    for row, value, high in zip(rows, values, 100 * table[f"{share}_high"], strict=True):
+        ax.annotate(f"{value:.1f} %", (high, row), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
+    ax.set_yticks(rows, list(table[label]))
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlim(0, max(10.0, float(100 * table[f"{share}_high"].max()) * 1.15))
+    ax.set_xlabel(axis)
+    return ax

@@ -1,0 +1,65 @@
+"""The look of every figure: one palette, no frame, transparent ground, the same bytes on every run."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, cast
+
+import matplotlib as mpl
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Paul Tol's "muted" order, adapted: told apart by readers with colour vision deficiency, and in grey print.
+COLOURS = ["#2f6f9f", "#cc6677", "#3f9b83", "#c59a3d", "#7d5ba6", "#8a8f98", "#b0563f", "#4f86c6"]
+MAIN, CONTRAST, GOOD, WARN = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[3]
+INK, MUTED, GRID = "#23303d", "#66727f", "#d9dee3"
+SEQUENTIAL = mpl.colors.LinearSegmentedColormap.from_list("journey_sequential", ["#f3f6f9", "#8fb3d1", "#1f4e79"])
+DIVERGING = mpl.colors.LinearSegmentedColormap.from_list("journey_diverging", ["#b2533e", "#f2e9dc", "#2c7a6b"])
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": cycler(color=COLOURS),
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.08,
+    "svg.hashsalt": "journeykit",
+    "svg.fonttype": "path",
+}
+
+
+def axes(width: float = 7.2, height: float = 3.6, columns: int = 1) -> Axes:
+    """Return the Axes of a new figure in the house style (sizes in inches); several columns share the figure.
+
+    The figure is not registered with pyplot, so that nothing is shown or kept by accident.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height))
+        parts = figure.subplots(1, columns)
+    return parts if columns == 1 else parts[0]
+
+
+def svg(ax: Axes) -> str:
+    """Return the figure of an Axes as SVG text, the same bytes on every run."""
+    buffer = io.StringIO()
+    with mpl.rc_context(STYLE):
+        cast(Figure, ax.figure).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()

@@ -1,0 +1,234 @@
+"""Numbers as a reader wants them: shares in percent, intervals beside estimates, units on everything."""
+
+from __future__ import annotations
+
+import html
+import math
+from typing import Any
+
+import pandas as pd
+
+WORDS = {
+    "n": "n",
+    "p": "p",
+    "id": "ID",
+    "as": "as",
+    "of": "of",
+    "utc": "UTC",
+    "ph": "PH",
+    "cuped": "CUPED",
+    "nps": "NPS",
+}
+NONE = "–"
+
+
+def missing(value: Any) -> bool:
+    """Tell whether a value is None, NaN, NaT or infinite."""
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and not math.isfinite(value))
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """Return a number with thousands separators.
+
+    >>> number(1234.56), number(None)
+    ('1,234.6', '–')
+    """
+    return NONE if missing(value) else f"{float(value or 0):,.{digits}f}"
+
+
+def count(value: float | None) -> str:
+    """Return a whole number with thousands separators.
+
+    >>> count(1234)
+    '1,234'
+    """
+    return number(value, 0)
+
+
+def share(value: float | None, digits: int = 1) -> str:
+    """Return a share of 0–1 in percent.
+
+    >>> share(0.1034)
+    '10.3 %'
+    """
+    return NONE if missing(value) else f"{100 * float(value or 0):.{digits}f} %"
+
+
+def days(value: float | None, digits: int = 1) -> str:
+    """Return a duration in days.
+
+    >>> days(1.0), days(3.24)
+    ('1.0 days', '3.2 days')
+    """
+    return NONE if missing(value) else f"{number(value, digits)} days"
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration in the unit that reads best.
+
+    >>> seconds(42), seconds(600), seconds(7200), seconds(172800)
+    ('42 s', '10 min', '2.0 h', '2.0 days')
+    """
+    if missing(value):
+        return NONE
+    value = float(value or 0)
+    if value < 120:
+        return f"{value:.0f} s"
+    if value < 7200:
+        return f"{value / 60:.0f} min"
+    return f"{value / 3600:.1f} h" if value < 172800 else days(value / 86400)
+
+
+def money(value: float | None, currency: str) -> str:
+    """Return an amount in whole units of the currency.
+
+    >>> money(1234.5, "EUR")
+    'EUR 1,234'
+    """
+    return NONE if missing(value) else f"{currency} {number(value, 0)}"
+
+
+def interval(low: float | None, high: float | None, unit: str = "", digits: int = 1) -> str:
+    """Return an interval; `unit` "share" prints percent.
+
+    >>> interval(0.091, 0.116, "share"), interval(-0.02, 0.01, "share"), interval(1, 2)
+    ('9.1–11.6 %', '−2.0 to 1.0 %', '1.0–2.0')
+    """
+    if missing(low) or missing(high):
+        return NONE
+    scale = 100 if unit == "share" else 1
+    bottom, top = scale * float(low or 0), scale * float(high or 0)
+    joined = (" to " if bottom < 0 else "–").join(number(x, digits) for x in (bottom, top)).replace("-", "−")
+    return joined + (" %" if unit == "share" else "")
+
+
+def amount(value: float | None, unit: str) -> str:
+    """Return a value by its unit: share, days, seconds, people, orders, points, ratio or a currency.
+
+    >>> amount(0.5, "share"), amount(1.84, "ratio"), amount(12.25, "EUR")
+    ('50.0 %', '× 1.84', 'EUR 12')
+    """
+    if missing(value):
+        return NONE
+    simple = {"share": share, "days": days, "seconds": seconds, "": number}
+    if unit in simple:
+        return simple[unit](value).replace("-", "−")
+    if unit == "ratio":
+        return f"× {number(value, 2)}"
+    if unit in ("people", "orders", "events", "journeys", "rows"):
+        return f"{count(value)} {unit}"
+    if len(unit) == 3 and unit.isupper():
+        return money(value, unit)
+    return f"{number(value)} {unit}".replace("-", "−")
+
+
+def amount_interval(low: float | None, high: float | None, unit: str) -> str:
+    """Return the interval of a value by its unit.
+
+    >>> amount_interval(1.5, 2.25, "ratio"), amount_interval(9, 12, "EUR")
+    ('1.50–2.25', '9–12')
+    """
+    digits = {"ratio": 2, "people": 0, "orders": 0}.get(unit, 0 if len(unit) == 3 and unit.isupper() else 1)
+    return interval(low, high, unit, digits)
+
+
+def heading(column: str) -> str:
+    """Return a column's name as a reader's heading, with its unit.
+
+    >>> heading("continued_share"), heading("median_days"), heading("people_n"), heading("n")
+    ('Continued', 'Median (days)', 'People', 'n')
+    """
+    if column == "n":
+        return "n"
+    for suffix, unit in (("_share", ""), ("_n", ""), ("_days", " (days)"), ("_seconds", ""), ("_at", " (UTC)")):
+        if column.endswith(suffix) and column != suffix:
+            return _words(column.removesuffix(suffix)) + unit
+    return _words(column)
+
+
+def _words(name: str) -> str:
+    words = " ".join(WORDS.get(word, word) for word in name.split("_"))
+    return words[:1].upper() + words[1:] if not words.startswith("n ") and words != "p value" else words
+
+
+def table(frame: pd.DataFrame, limit: int | None = None) -> str:
+    """Return a table as HTML for a reader: formatted by suffix, with `x_low` and `x_high` beside `x` in its cell.
+
+    Everything is escaped. Each number carries its exact value in `data-sort`, so that pages can sort by it.
+    """
+    shown = frame if limit is None else frame.head(limit)
+    names = [str(name) for name in frame.columns]
+    columns = [name for name in names if not _is_bound(name, names)]
+    numeric = {name: pd.api.types.is_numeric_dtype(frame[name]) or name.endswith("_share") for name in columns}
+    head = "".join(f'<th scope="col"{_right(numeric[name])}>{html.escape(heading(name))}</th>' for name in columns)
+    rows = []
+    for row in shown.to_dict("records"):
+        cells = "".join(_cell(row, name, numeric[name], names) for name in columns)
+        rows.append(f"<tr>{cells}</tr>")
+    return f'<table class="jk"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _is_bound(name: str, names: list[str]) -> bool:
+    return any(name == f"{base}_{side}" for base in names for side in ("low", "high")) or (
+        name in ("low", "high") and _main(names) != ""
+    )
+
+
+def _main(names: list[str]) -> str:
+    """The estimate that bare `low` and `high` belong to: the column before `low`."""
+    if "low" not in names or names.index("low") == 0:
+        return ""
+    return names[names.index("low") - 1]
+
+
+def _right(is_number: bool) -> str:
+    return ' class="num"' if is_number else ""
+
+
+def _cell(row: dict[Any, Any], name: str, is_number: bool, names: list[str]) -> str:
+    value = row[name]
+    text = _format(name, value)
+    low, high = (f"{name}_low", f"{name}_high") if f"{name}_low" in names else ("low", "high")
+    if low in names and high in names and (low != "low" or _main(names) == name) and not missing(value):
+        bounds = interval(row[low], row[high], "share" if _is_share(name) else "", _digits(name, value))
+        if bounds != NONE:
+            text += f' <span class="ci">({bounds})</span>'
+            return f'<td{_right(is_number)} data-sort="{_sort(value)}">{text}</td>'
+    return f"<td{_right(is_number)}{_data_sort(value, is_number)}>{text}</td>"
+
+
+def _data_sort(value: Any, is_number: bool) -> str:
+    return f' data-sort="{_sort(value)}"' if is_number and not missing(value) else ""
+
+
+def _sort(value: Any) -> str:
+    return f"{float(value):.6g}"
+
+
+def _is_share(name: str) -> bool:
+    return name.endswith("_share") or name.startswith("share_") or name == "share" or "_share_" in name
+
+
+def _digits(name: str, value: Any) -> int:
+    if name.endswith("_n") or name == "n":
+        return 0
+    return 1 if _is_share(name) or abs(float(value)) >= 10 else 2
+
+
+def _format(name: str, value: Any) -> str:
+    if missing(value):
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, pd.Timestamp):
+        return value.strftime("%Y-%m-%d" if value == value.normalize() else "%Y-%m-%d %H:%M")
+    if not isinstance(value, (int, float)) and not pd.api.types.is_number(value):
+        return html.escape(str(value))
+    if name.startswith("p_") or name.endswith("p_value"):
+        return "&lt; 0.001" if value < 0.001 else f"{value:.3f}"
+    if _is_share(name):
+        return share(value).replace("-", "−")
+    if name.endswith("_seconds"):
+        return seconds(value)
+    whole = float(value).is_integer() and (name.endswith("_n") or pd.api.types.is_integer(value) or name == "n")
+    return number(value, 0 if whole else _digits(name, value)).replace("-", "−")

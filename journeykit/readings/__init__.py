@@ -1,0 +1,1 @@
+"""Sentences and findings computed from tables, so that no text states a number by hand."""

@@ -1,0 +1,45 @@
+"""Numbers for readers: units, intervals in the cell of their estimate, nothing that becomes markup."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from journeykit import present
+
+
+def test_intervals_stand_in_the_cell_of_their_estimate() -> None:
+    table = pd.DataFrame(
+        {
+            "step": ["cart"],
+            "n": [1200],
+            "buyers_share": [0.1034],
+            "buyers_share_low": [0.09],
+            "buyers_share_high": [0.12],
+            "share": [0.5],
+            "low": [0.4],
+            "high": [0.6],
+        }
+    )
+    html = present.table(table)
+    assert html.count("<th ") == 4
+    assert '10.3 % <span class="ci">(9.0–12.0 %)</span>' in html
+    assert '50.0 % <span class="ci">(40.0–60.0 %)</span>' in html
+    assert 'data-sort="0.1034"' in html
+
+
+def test_missing_and_infinite_numbers_are_a_dash() -> None:
+    table = pd.DataFrame({"a_days": [float("nan"), float("inf"), 2.5], "name": [None, "x", "y"]})
+    html = present.table(table)
+    assert html.count("–</td>") == 3
+
+
+def test_text_cannot_become_markup() -> None:
+    payload = "<img src=x onerror=alert(1)>"
+    html = present.table(pd.DataFrame({payload: [payload]}))
+    assert "<img" not in html
+
+
+def test_a_negative_share_has_a_minus_and_a_range_has_a_word() -> None:
+    table = pd.DataFrame({"effect_share": [-0.02], "effect_share_low": [-0.05], "effect_share_high": [0.01]})
+    assert "−2.0 %" in present.table(table)
+    assert "(−5.0 to 1.0 %)" in present.table(table)
