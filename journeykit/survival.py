@@ -1,0 +1,345 @@
+"""How long people stay: spells from events, Kaplan–Meier curves, restricted means, leaving by tenure.
+
+A spell runs from a person's first start event to the first end event after it. People who have not ended when
+observation stops are *censored*: they count as present for as long as they were seen, never as stayers for good.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+from lifelines import KaplanMeierFitter
+from lifelines.statistics import multivariate_logrank_test
+from lifelines.utils import median_survival_times
+from scipy import stats as _stats
+
+from journeykit import engine
+from journeykit.errors import JourneyError, require_columns
+from journeykit.stats import not_enough, wilson
+
+DAY_US = 86_400_000_000
+Z95 = float(_stats.norm.ppf(0.975))
+SPELL_COLUMNS = ("person_id", "started_at", "duration_days", "ended", "segment")
+CURVE_COLUMNS = ("segment", "day", "at_risk_n", "survival_share", "survival_share_low", "survival_share_high")
+MEDIAN_COLUMNS = ("segment", "n", "ended_n", "median_days", "median_days_low", "median_days_high")
+MEAN_COLUMNS = (
+    *("segment", "n", "ended_n", "horizon_days"),
+    *("restricted_mean_days", "restricted_mean_days_low", "restricted_mean_days_high", "standard_error_days"),
+)
+COMPARE_COLUMNS = (
+    *("segment", "reference", "n", "reference_people_n", "horizon_days"),
+    *("difference_days", "difference_days_low", "difference_days_high", "p_value"),
+)
+HAZARD_COLUMNS = (
+    *("from_day", "to_day", "at_risk_n", "ended_n"),
+    *("leaving_share", "leaving_share_low", "leaving_share_high"),
+)
+
+
+def spells(touches: Any, *, start: Sequence[str], end: Sequence[str], as_of: Any, by: str = "") -> pd.DataFrame:
+    """Return how long each person stayed, from the first start event to the first end event after it.
+
+    Only the first start counts (a person who comes back is not a second customer); an end before it is ignored.
+    Without an end by `as_of` the spell is censored there. `start=[]` starts at the person's first event of any kind,
+    which turns the same table into time to first purchase; an end event may then be that first event (0 days).
+    Events after `as_of` are ignored.
+
+    Needs `person_id`, `event`, `timestamp` and the columns of the total order; `by` names a column (the prefix
+    `segment_` may be left out) whose value at the start event becomes `segment`, "unknown" when it is null.
+
+    One row per person with a start: person_id, started_at, duration_days (fractional), ended (0 or 1), segment;
+    sorted by person_id.
+
+    Raises:
+        JourneyError: a column is missing, no end event is named, or an event both starts and ends.
+    """
+    both = sorted(set(start) & set(end))
+    if not end or both:
+        problem = f"{both[0]!r} both starts and ends a spell" if both else "no end event is named"
+        raise JourneyError(f"churn: {problem}. Start and end must be different events; name at least one end event.")
+    t = engine.lazy(touches)
+    columns = t.collect_schema().names()
+    by = f"segment_{by}" if by and by not in columns and f"segment_{by}" in columns else by
+    require_columns(columns, ["person_id", "event", *engine.ORDER, *([by] if by else [])], "churn")
+    until = _microseconds(as_of)
+    t = t.filter(nw.col("time_us") <= until, ~nw.col("person_id").is_null())
+    if start:
+        t = t.filter(nw.col("event").is_in([*start, *end]))
+    t = t.with_columns(_starts=nw.col("event").is_in(list(start)).cast(nw.Int64) if start else nw.lit(1, nw.Int64))
+    t = t.with_columns(_started=nw.col("_starts").cum_sum().over("person_id", order_by=list(engine.ORDER)))
+    first = (nw.col("_starts") == 1) & (nw.col("_started") == 1)
+    ends = nw.col("event").is_in(list(end)) & (nw.col("_started") >= 1)
+    found = t.with_columns(
+        _start_us=nw.when(first).then(nw.col("time_us")),
+        _end_us=nw.when(ends).then(nw.col("time_us")),
+        _segment=nw.when(first).then(nw.col(by)) if by else nw.lit(None, nw.String),
+    )
+    table = engine.fetch(
+        found.group_by("person_id")
+        .agg(nw.col("_start_us").min(), nw.col("_end_us").min(), nw.col("_segment").max())
+        .filter(~nw.col("_start_us").is_null()),
+        limit=20_000_000,
+    )
+    if table.empty:
+        what = " or ".join(start) if start else "of any kind"
+        return not_enough(SPELL_COLUMNS, f"not enough data (n = 0 people with an event {what})")
+    began = table["_start_us"].astype("int64")
+    ended = table["_end_us"].notna()
+    over = table["_end_us"].where(ended, until).astype("int64")
+    result = pd.DataFrame(
+        {
+            "person_id": table["person_id"],
+            "started_at": pd.to_datetime(began, unit="us"),
+            "duration_days": (over - began) / DAY_US,
+            "ended": ended.astype("int64"),
+            "segment": table["_segment"].astype("object").where(table["_segment"].notna(), "unknown") if by else "all",
+        }
+    )
+    return result.sort_values("person_id", ignore_index=True)
+
+
+def survival_curve(
+    spells: pd.DataFrame, *, by: bool = False, times: Sequence[float] | None = None, min_n: int = 20
+) -> pd.DataFrame:
+    """Return the share still there after each day (Kaplan–Meier), with pointwise 95 % intervals (log-log).
+
+    Censored people count in the denominator while they are observed. A point is shown only while at least `min_n`
+    people are at risk, because the tail of such a curve moves by leaps; segments of fewer people are left out (said
+    in `.attrs["note"]`). Before the first end, where the log-log interval is undefined, the lower bound is Wilson's
+    for no end among those at risk. `times` are days; by default every day (at most about 366 points).
+
+    One row per segment and day: segment, day, at_risk_n (observed for at least so long), survival_share, low, high.
+    Kaplan & Meier (1958); interval as in lifelines and Kalbfleisch & Prentice (1980).
+
+    >>> people = pd.DataFrame({"duration_days": [1.0, 2.0, 3.0, 4.0], "ended": [1, 0, 1, 0]})
+    >>> survival_curve(people, times=[1, 3], min_n=1)["survival_share"].round(3).tolist()
+    [0.75, 0.375]
+    """
+    groups, note = _groups(spells, by, min_n)
+    if not groups:
+        return not_enough(CURVE_COLUMNS, note)
+    longest = max(float(group["duration_days"].max()) for _, group in groups)
+    step = max(1, math.ceil(longest / 366))
+    days = _whole(np.asarray(times if times is not None else range(0, math.floor(longest) + 1, step), dtype=float))
+    parts = []
+    for name, group in groups:
+        fit = _kaplan_meier(group)
+        duration = np.sort(group["duration_days"].to_numpy(float))
+        at_risk = len(duration) - np.searchsorted(duration, days, side="left")
+        bounds = fit.confidence_interval_survival_function_
+        place = np.searchsorted(bounds.index.to_numpy(float), days, side="right") - 1
+        share = fit.survival_function_.iloc[:, 0].to_numpy(float)[place]
+        low, high = (bounds.iloc[:, side].to_numpy(float)[place] for side in (0, 1))
+        unmoved = (share >= 1) & (days > 0)
+        low = np.where(unmoved, [wilson(float(n), float(n))[0] for n in at_risk], low)
+        part = pd.DataFrame(
+            {
+                "segment": name,
+                "day": days,
+                "at_risk_n": at_risk,
+                "survival_share": share,
+                "survival_share_low": low,
+                "survival_share_high": high,
+            }
+        )
+        parts.append(part[part["at_risk_n"] >= max(min_n, 1)])
+    result = pd.concat(parts, ignore_index=True)
+    if result.empty:
+        return not_enough(CURVE_COLUMNS, f"not enough data (fewer than {min_n} people were observed for so long)")
+    result.attrs["note"] = note
+    return result
+
+
+def median_table(spells: pd.DataFrame, *, by: bool = False, min_n: int = 20) -> pd.DataFrame:
+    """Return the day by which half have left, with its 95 % interval; empty (NaN) where half never left in sight.
+
+    One row per segment: segment, n, ended_n, median_days, median_days_low, median_days_high. The interval inverts the
+    curve's log-log band (Brookmeyer & Crowley 1982).
+
+    >>> people = pd.DataFrame({"duration_days": [1.0, 2.0, 3.0, 4.0], "ended": [1, 1, 1, 0]})
+    >>> median_table(people, min_n=1)["median_days"].tolist()
+    [2.0]
+    """
+    groups, note = _groups(spells, by, min_n)
+    rows = []
+    for name, group in groups:
+        fit = _kaplan_meier(group)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            low, high = np.ravel(median_survival_times(fit.confidence_interval_survival_function_).to_numpy(float))
+        numbers = [fit.median_survival_time_, low, high]
+        finite = [float(x) if math.isfinite(x) else float("nan") for x in numbers]
+        rows.append((name, len(group), int(group["ended"].sum()), *finite))
+    return _result(rows, MEDIAN_COLUMNS, note)
+
+
+def restricted_mean(spells: pd.DataFrame, horizon: float, *, by: bool = False, min_n: int = 20) -> pd.DataFrame:
+    """Return the mean days stayed within the first `horizon` days, with its 95 % interval.
+
+    It is the area under the Kaplan–Meier curve up to the horizon: it exists even when half never leave, and two of
+    them compare without assuming proportional hazards. The variance is that of the estimator,
+    Var = Σ_{tᵢ≤τ} [∫_{tᵢ}^τ Ŝ]² dᵢ/(nᵢ(nᵢ−dᵢ)), not that of min(T, τ). A horizon beyond what every segment was observed
+    for is cut back to it, and `horizon_days` says so. Royston & Parmar (2013); survRM2.
+
+    One row per segment: segment, n, ended_n, horizon_days, restricted_mean_days (+low, high), standard_error_days.
+    """
+    groups, note = _groups(spells, by, min_n)
+    horizon = min([float(horizon), *[_reach(group) for _, group in groups]])
+    rows = []
+    for name, group in groups:
+        mean, error = _area(group, horizon)
+        ends = int(((group["ended"] == 1) & (group["duration_days"] <= horizon)).sum())
+        rows.append((name, len(group), ends, horizon, mean, max(0.0, mean - Z95 * error), mean + Z95 * error, error))
+    return _result(rows, MEAN_COLUMNS, note)
+
+
+def compare_segments(spells: pd.DataFrame, horizon: float, *, min_n: int = 20) -> pd.DataFrame:
+    """Return how many days more or fewer each segment stays than the largest one, and the log-rank test.
+
+    The difference is one of restricted means up to `horizon` (see `restricted_mean`). `p_value` is the log-rank
+    test's, by Holm's method over the comparisons. `.attrs` holds the test of all segments at once: "logrank_chi2"
+    and "logrank_p_value". Segments are compared as they are; they may differ in other ways too.
+
+    One row per segment other than the reference, sorted by segment.
+    """
+    groups, note = _groups(spells, True, min_n)
+    if len(groups) < 2:
+        reason = note or f"not enough data (n = {len(groups)} segment, at least 2 are needed)"
+        return not_enough(COMPARE_COLUMNS, reason)
+    kept = pd.concat([group for _, group in groups])
+    if not kept["ended"].sum():
+        return not_enough(COMPARE_COLUMNS, "not enough data (nobody has ended, so segments cannot be compared)")
+    horizon = min([float(horizon), *[_reach(group) for _, group in groups]])
+    reference, base = max(groups, key=lambda item: len(item[1]))
+    base_mean, base_error = _area(base, horizon)
+    rows, p_values = [], []
+    for name, group in groups:
+        if name == reference:
+            continue
+        mean, error = _area(group, horizon)
+        gap, half = mean - base_mean, Z95 * math.hypot(error, base_error)
+        p_values.append(_log_rank(pd.concat([group, base]))[1])
+        rows.append([name, reference, len(group), len(base), horizon, gap, gap - half, gap + half])
+    adjusted = _holm(p_values)
+    result = _result([(*row, p) for row, p in zip(rows, adjusted, strict=True)], COMPARE_COLUMNS, note)
+    result.attrs["logrank_chi2"], result.attrs["logrank_p_value"] = _log_rank(kept)
+    return result
+
+
+def leaving_by_tenure(
+    spells: pd.DataFrame, *, width: float = 30.0, horizon: float = math.inf, min_n: int = 20
+) -> pd.DataFrame:
+    """Return the chance of leaving in each period of tenure, for those who are there at its start.
+
+    Ends divided by person-days give a constant rate in the period; the chance of leaving over the whole period is
+    1 − exp(−rate × width), with an exact Poisson interval (Garwood 1936) carried through. Periods with fewer than
+    `min_n` people at their start are left out.
+
+    One row per period: from_day, to_day, at_risk_n, ended_n, leaving_share, leaving_share_low, leaving_share_high.
+    """
+    groups, note = _groups(spells, False, min_n)
+    if not groups:
+        return not_enough(HAZARD_COLUMNS, note)
+    duration = groups[0][1]["duration_days"].to_numpy(float)
+    ended = groups[0][1]["ended"].to_numpy() == 1
+    rows = []
+    for begin in np.arange(0.0, min(float(duration.max()), horizon), width):
+        close = float(begin) + width
+        # A period owns the moments after its start up to its end, so that an end on its last day counts in it.
+        there = duration > begin if begin > 0 else duration >= 0
+        exposure = float(np.clip(duration[there] - begin, 0, width).sum())
+        ends = int((ended & there & (duration <= close)).sum())
+        if there.sum() < min_n or exposure <= 0:
+            continue
+        low = float(_stats.chi2.ppf(0.025, 2 * ends)) / 2 if ends else 0.0
+        high = float(_stats.chi2.ppf(0.975, 2 * ends + 2)) / 2
+        shares = [1 - math.exp(-k / exposure * width) for k in (ends, low, high)]
+        rows.append((float(begin), close, int(there.sum()), ends, *shares))
+    result = _result(rows, HAZARD_COLUMNS, note)
+    return result.assign(from_day=_whole(result["from_day"]), to_day=_whole(result["to_day"])) if rows else result
+
+
+def _groups(spells: pd.DataFrame, by: bool, min_n: int) -> tuple[list[tuple[str, pd.DataFrame]], str]:
+    """Split spells into segments of at least `min_n` people; say why nothing (or less) is left."""
+    require_columns(spells.columns, ["duration_days", "ended", *(["segment"] if by else [])], "survival")
+    clean = spells[spells["duration_days"].notna() & (spells["duration_days"] >= 0)]
+    groups = [(str(name), part) for name, part in clean.groupby("segment", sort=True)] if by else [("all", clean)]
+    if by and [name for name, _ in groups] == ["all"]:
+        return [], "no segment is chosen; name one in `by` of [churn] in journey.toml to compare segments"
+    kept = [(name, part) for name, part in groups if len(part) >= max(min_n, 1)]
+    left_out = len(groups) - len(kept)
+    if not kept:
+        reason = str(spells.attrs.get("reason", ""))
+        most = max([len(part) for _, part in groups], default=0)
+        return [], reason or f"not enough data (n = {most}, at least {min_n} are needed)"
+    segments = "segment" if left_out == 1 else "segments"
+    return kept, f"{left_out} {segments} of fewer than {min_n} people left out." if left_out else ""
+
+
+def _kaplan_meier(group: pd.DataFrame) -> KaplanMeierFitter:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return KaplanMeierFitter().fit(group["duration_days"].to_numpy(float), group["ended"].to_numpy(int))
+
+
+def _reach(group: pd.DataFrame) -> float:
+    """The last day that the curve is known for: without limit when it ends at zero."""
+    longest = group["duration_days"].max()
+    last = group[group["duration_days"] == longest]
+    return math.inf if (last["ended"] == 1).all() else float(longest)
+
+
+def _area(group: pd.DataFrame, horizon: float) -> tuple[float, float]:
+    """Return the area under the Kaplan–Meier curve up to the horizon, and the standard error of that area."""
+    duration, ended = group["duration_days"].to_numpy(float), group["ended"].to_numpy(int)
+    times, ends = np.unique(duration[(ended == 1) & (duration <= horizon)], return_counts=True)
+    at_risk = len(duration) - np.searchsorted(np.sort(duration), times, side="left")
+    share = np.concatenate([[1.0], np.cumprod(1 - ends / at_risk)])
+    pieces = share * np.diff(np.concatenate([[0.0], times, [horizon]]))
+    after = np.cumsum(pieces[::-1])[::-1][1:]
+    # Where the last one at risk leaves, nothing is left under the curve: that term is 0, not 0/0.
+    terms = np.where(at_risk > ends, after**2 * ends / (at_risk * np.maximum(at_risk - ends, 1)), 0.0)
+    return float(pieces.sum()), float(math.sqrt(terms.sum()))
+
+
+def _log_rank(table: pd.DataFrame) -> tuple[float, float]:
+    if not table["ended"].sum():
+        return float("nan"), float("nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        test = multivariate_logrank_test(table["duration_days"], table["segment"], table["ended"])
+    return float(test.test_statistic), float(test.p_value)
+
+
+def _holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction; a test that could not be made stays NaN and does not count."""
+    order = [i for i in np.argsort(p_values) if not math.isnan(p_values[i])]
+    adjusted, largest = [float("nan")] * len(p_values), 0.0
+    for place, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - place) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def _result(rows: Sequence[Sequence[Any]], columns: Sequence[str], note: str) -> pd.DataFrame:
+    if not rows:
+        return not_enough(columns, note)
+    result = pd.DataFrame(rows, columns=list(columns))
+    result.attrs["note"] = note
+    return result
+
+
+def _whole(days: Any) -> Any:
+    return days.astype("int64") if np.all(days == np.floor(days)) else days
+
+
+def _microseconds(moment: Any) -> int:
+    stamp = pd.Timestamp(moment)
+    stamp = stamp.tz_convert("UTC").tz_localize(None) if stamp.tzinfo else stamp
+    return int((stamp - pd.Timestamp("1970-01-01")) // pd.Timedelta("1us"))

@@ -1,0 +1,524 @@
+"""Churn: spells, curves, covariates at a landmark, the Cox model and its test on later customers."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from lifelines import CoxPHFitter, KaplanMeierFitter
+from lifelines.datasets import load_lung, load_rossi
+from lifelines.utils import concordance_index
+
+from journeykit import churn, config, stats, survival, validation
+from journeykit.errors import JourneyError
+from journeykit.plots import churn as plots
+from journeykit.plots import theme
+from journeykit.readings import churn as readings
+from tests.conftest import START, make_log
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+LATE = config.Covariate(name="late", events="delivery_late")
+TICKET = config.Covariate(name="unresolved", events="ticket_opened", without="ticket_solved", label="unresolved ticket")
+
+
+def names(*columns: str) -> list[config.Covariate]:
+    return [config.Covariate(name=column, events="none") for column in columns]
+
+
+def lung() -> pd.DataFrame:
+    table = load_lung()
+    return table.assign(
+        duration_days=table["time"].astype(float),
+        ended=table["status"].astype(int),
+        segment=np.where(table["sex"] == 2, "women", "men"),
+    )
+
+
+def rossi() -> pd.DataFrame:
+    return load_rossi().rename(columns={"week": "duration_days", "arrest": "ended"})
+
+
+def people(n: int, ratio: float = 2.0, seed: int = 0, share: float = 0.5) -> pd.DataFrame:
+    """Exponential spells after a landmark, staggered starts, one covariate with a known hazard ratio."""
+    rng = np.random.default_rng(seed)
+    having = (rng.random(n) < share).astype(float)
+    noise = rng.integers(0, 2, n).astype(float)
+    started = pd.Timestamp("2025-01-01") + pd.to_timedelta(rng.uniform(0, 300, n), unit="D")
+    landmark = started + pd.Timedelta("30D")
+    life = rng.exponential(200 / np.where(having == 1, ratio, 1.0))
+    seen = (pd.Timestamp("2026-01-01") - landmark).total_seconds().to_numpy() / 86400
+    return pd.DataFrame(
+        {
+            "person_id": np.arange(n),
+            "started_at": started,
+            "landmark_at": landmark,
+            "segment": np.where(rng.random(n) < 0.5, "a", "b"),
+            "duration_days": np.minimum(life, seen),
+            "ended": (life <= seen).astype(int),
+            "late": having,
+            "noise": noise,
+        }
+    )
+
+
+# spells
+
+
+def test_spells_by_hand() -> None:
+    log = make_log(
+        "u1: left@1h join@1d left@4d join@5d left@9d | u2: join@2d visit@3d | u3: visit@1d | u4: join@12d "
+        "| u5: left@0d join@0d"
+    )
+    table = survival.spells(log, start=["join"], end=["left"], as_of="2025-01-11T00:00:00Z")
+    assert table["person_id"].tolist() == [1, 2, 5]  # u3 never started, u4 started after observation ended
+    assert table["duration_days"].tolist() == [3.0, 8.0, 10.0]  # an end before the start, at the same time, is ignored
+    assert table["ended"].tolist() == [1, 0, 0]
+    assert table["started_at"].tolist() == [START + pd.Timedelta(days=d) for d in (1, 2, 0)]
+    assert set(table["segment"]) == {"all"}
+
+
+def test_spells_segment_is_that_of_the_start() -> None:
+    log = make_log("u1: join@1d left@2d | u2: join@1d | u3: join@1d").assign(segment_plan=["basic", "pro", None, "pro"])
+    table = survival.spells(log, start=["join"], end=["left"], as_of="2025-02-01", by="plan")
+    assert table["segment"].tolist() == ["basic", "unknown", "pro"]
+    with pytest.raises(JourneyError, match="Did you mean 'segment_plan'"):
+        survival.spells(log, start=["join"], end=["left"], as_of="2025-02-01", by="segment_plam")
+
+
+def test_spells_from_the_first_event() -> None:
+    log = make_log("u1: visit@1d buy@2d buy@3d | u2: buy@1d | u3: visit@1d")
+    table = survival.spells(log, start=[], end=["buy"], as_of="2025-01-05")
+    assert table["duration_days"].tolist() == [1.0, 0.0, 3.0]
+    assert table["ended"].tolist() == [1, 1, 0]
+
+
+def test_spells_do_not_depend_on_row_order_and_match_a_slow_version() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(5):
+        log = make_log(
+            "|".join(
+                f"u{p}: " + " ".join(f"{rng.choice(['join', 'left', 'x'])}@{h}h" for h in sorted(rng.integers(0, 9, 6)))
+                for p in range(8)
+            )
+        )
+        as_of = START + pd.Timedelta("7h")
+        shuffled = log.sample(frac=1, random_state=3)
+        found = survival.spells(shuffled, start=["join"], end=["left"], as_of=as_of)
+        expected = []
+        for person, rows in log.sort_values(["timestamp", "source_row"]).groupby("person_id"):
+            rows = rows[rows["timestamp"] <= as_of]
+            starts = [i for i, event in enumerate(rows["event"]) if event == "join"]
+            if starts:
+                after = rows.iloc[starts[0] :]
+                end = after[after["event"] == "left"]["timestamp"].min()
+                over = as_of if pd.isna(end) else end
+                expected.append(
+                    (person, (over - after["timestamp"].iloc[0]).total_seconds() / 86400, int(pd.notna(end)))
+                )
+        rows = found[["person_id", "duration_days", "ended"]].itertuples(index=False)
+        assert [tuple(row) for row in rows] == expected
+
+
+def test_spells_refuse_what_makes_no_sense() -> None:
+    log = make_log("u1: a b")
+    with pytest.raises(JourneyError, match="both starts and ends"):
+        survival.spells(log, start=["a"], end=["a"], as_of="2025-02-01")
+    with pytest.raises(JourneyError, match="no end event"):
+        survival.spells(log, start=["a"], end=[], as_of="2025-02-01")
+    assert "n = 0" in survival.spells(log, start=["zzz"], end=["b"], as_of="2025-02-01").attrs["reason"]
+
+
+@pytest.mark.skipif(not (DATA / "ecom_clickstream").exists(), reason="real data sets are not beside the repository")
+def test_time_to_first_purchase_of_a_real_shop() -> None:
+    with gzip.open(DATA / "ecom_clickstream" / "ecom.csv.gz", "rt") as file:
+        log = pd.read_csv(file)
+    log = log.assign(timestamp=pd.to_datetime(log["timestamp"]), person_id=log["user_id"], source="shop")
+    log = log.assign(source_row=np.arange(len(log)), event_id=[f"e{i:06d}" for i in range(len(log))])
+    table = survival.spells(log, start=[], end=["purchase"], as_of=log["timestamp"].max())
+    expected = json.loads((DATA / "ecom_clickstream" / "expected.json").read_text())["figures"]["km_first_purchase"][
+        "value"
+    ]
+    assert (len(table), table["ended"].sum()) == (expected["users"], expected["events"])
+    days = {float(day): share for day, share in expected["survival_at_days"].items()}
+    curve = survival.survival_curve(table, times=list(days))
+    assert curve["survival_share"].tolist() == pytest.approx(list(days.values()), abs=1e-9)
+    assert survival.median_table(table)["median_days"].iloc[0] == pytest.approx(expected["median_days"], abs=1e-4)
+
+
+# curves, medians, restricted means
+
+
+def test_curve_by_hand() -> None:
+    table = pd.DataFrame({"duration_days": [1.0, 2.0, 2.0, 3.0, 4.0], "ended": [1, 1, 0, 1, 0]})
+    curve = survival.survival_curve(table, min_n=1)
+    assert curve["day"].tolist() == [0, 1, 2, 3, 4]
+    assert curve["at_risk_n"].tolist() == [5, 5, 4, 2, 1]
+    assert curve["survival_share"].tolist() == pytest.approx([1, 0.8, 0.6, 0.3, 0.3])
+    assert (curve["survival_share_low"] <= curve["survival_share"]).all()
+    assert (curve["survival_share"] <= curve["survival_share_high"]).all()
+
+
+def test_curve_is_cut_where_few_are_left_and_small_segments_are_left_out() -> None:
+    table = lung()
+    assert survival.survival_curve(table, min_n=20)["at_risk_n"].min() >= 20
+    few = table.assign(segment=np.where(np.arange(len(table)) < 5, "tiny", table["segment"]))
+    curve = survival.survival_curve(few, by=True)
+    assert sorted(curve["segment"].unique()) == ["men", "women"]
+    assert curve.attrs["note"] == "1 segment of fewer than 20 people left out."
+
+
+def test_no_end_yet_does_not_pretend_certainty() -> None:
+    table = pd.DataFrame({"duration_days": np.full(30, 9.0), "ended": 0})
+    last = survival.survival_curve(table).iloc[-1]
+    assert last["survival_share"] == 1
+    assert last["survival_share_low"] == pytest.approx(0.8865, abs=1e-3)  # Wilson, 30 of 30
+
+
+def test_published_medians_log_rank_and_restricted_means() -> None:
+    assert survival.median_table(lung())["median_days"].tolist() == [310]
+    assert survival.median_table(lung(), by=True)["median_days"].tolist() == [270, 426]
+    means = survival.restricted_mean(lung(), 965, by=True)
+    assert means["restricted_mean_days"].tolist() == pytest.approx([324.048, 455.904], abs=1e-3)
+    assert means["standard_error_days"].tolist() == pytest.approx([22.298, 32.917], abs=1e-3)
+    gap = survival.compare_segments(lung(), 965)
+    assert gap.attrs["logrank_chi2"] == pytest.approx(10.327, abs=1e-3)
+    assert gap["p_value"].tolist() == pytest.approx([0.00131], abs=1e-5)
+    line = gap.iloc[0]
+    assert (line["segment"], line["reference"]) == ("women", "men")
+    assert line["difference_days"] == pytest.approx(131.856, abs=1e-3)
+    assert (line["difference_days_high"] - line["difference_days_low"]) / 2 / survival.Z95 == pytest.approx(
+        39.759, abs=1e-3
+    )
+
+
+def test_a_horizon_beyond_observation_is_cut_back() -> None:
+    table = pd.DataFrame({"duration_days": np.linspace(1, 50, 40), "ended": np.tile([1, 0], 20)})
+    assert survival.restricted_mean(table, 400)["horizon_days"].tolist() == [50.0]
+
+
+def test_restricted_mean_interval_covers() -> None:
+    rng = np.random.default_rng(2)
+    truth, hits = 100 * (1 - np.exp(-0.9)), 0
+    for _ in range(200):
+        life, censor = rng.exponential(100, 120), rng.uniform(60, 300, 120)
+        table = pd.DataFrame({"duration_days": np.minimum(life, censor), "ended": (life <= censor).astype(int)})
+        line = survival.restricted_mean(table, 90).iloc[0]
+        hits += line["restricted_mean_days_low"] <= truth <= line["restricted_mean_days_high"]
+    assert 0.90 <= hits / 200 <= 0.99
+
+
+def test_leaving_by_tenure() -> None:
+    table = pd.DataFrame({"duration_days": [10.0, 30.0, 60.0, 60.0], "ended": [1, 1, 0, 1]})
+    found = survival.leaving_by_tenure(table, min_n=1)
+    assert found["at_risk_n"].tolist() == [4, 2]
+    assert found["ended_n"].tolist() == [2, 1]
+    assert found["leaving_share"].tolist() == pytest.approx([1 - np.exp(-2 / 100 * 30), 1 - np.exp(-1 / 60 * 30)])
+    rng = np.random.default_rng(0)
+    many = pd.DataFrame({"duration_days": np.minimum(rng.exponential(100, 20_000), 200)})
+    many["ended"] = (many["duration_days"] < 200).astype(int)
+    shares = survival.leaving_by_tenure(many, horizon=180)
+    assert ((shares["leaving_share_low"] < 0.2592) & (shares["leaving_share_high"] > 0.2592)).sum() >= 5
+
+
+# covariates
+
+
+def test_covariates_by_hand() -> None:
+    log = make_log(
+        "u1: delivery_late@0d join@1d delivery_late@11d left@20d"
+        "| u2: join@1d ticket_opened@2d ticket_opened@3d ticket_solved@4d left@30d"
+        "| u3: join@1d ticket_opened@2d ticket_solved@12d | u4: join@1d left@9d "
+        "| u5: join@1d ticket_opened@2d ticket_solved@3d"
+    )
+    spells = survival.spells(log, start=["join"], end=["left"], as_of="2025-02-10")
+    table = churn.covariates(log, spells, covariates=[LATE, TICKET], landmark="10d")
+    assert table["person_id"].tolist() == [1, 2, 3, 5]  # u4 left before the landmark
+    assert table["late"].tolist() == [1, 0, 0, 0]  # u1: before the start and exactly at the landmark both count
+    assert table["unresolved"].tolist() == [0, 1, 1, 0]  # u3 was solved only after the landmark
+    assert table["duration_days"].tolist() == [9.0, 19.0, 29.0, 29.0]
+    assert table["ended"].tolist() == [1, 1, 0, 0]
+    counted = config.Covariate(name="late", events="delivery_late", count=True)
+    assert churn.covariates(log, spells, covariates=[counted], landmark="10d")["late"].tolist() == [2, 0, 0, 0]
+
+
+def test_nothing_after_the_landmark_changes_a_covariate() -> None:
+    rng = np.random.default_rng(4)
+    events = ["ticket_opened", "ticket_solved", "delivery_late", "x"]
+    log = make_log(
+        "|".join(
+            f"u{p}: join@0h " + " ".join(f"{rng.choice(events)}@{h}h" for h in sorted(rng.integers(1, 999, 12)))
+            for p in range(40)
+        )
+    )
+    spells = survival.spells(log, start=["join"], end=["left"], as_of="2025-03-01")
+    before = churn.covariates(log, spells, covariates=[LATE, TICKET], landmark="10d")
+    late = log["timestamp"] > START + pd.Timedelta("10D")
+    future = log.loc[late, "event"].sample(frac=1, random_state=1).to_numpy()
+    shuffled = log.assign(event=log["event"].mask(late, pd.Series(future, index=log.index[late])))
+    after = churn.covariates(shuffled, spells, covariates=[LATE, TICKET], landmark="10d")
+    pd.testing.assert_frame_equal(before, after)
+    gone = churn.covariates(log[~late], spells, covariates=[LATE, TICKET], landmark="10d")
+    pd.testing.assert_frame_equal(before, gone)
+    assert before[["late", "unresolved"]].sum().all()
+
+
+def test_immortal_time_is_avoided() -> None:
+    """A feature without effect: "ever used" looks protective, used before the landmark does not."""
+    rng = np.random.default_rng(7)
+    n = 1500
+    life, use = rng.exponential(100, n), rng.exponential(60, n)
+    rows = []
+    for person in range(n):
+        rows.append((person, 0.0, "join"))
+        if use[person] < min(life[person], 300):
+            rows.append((person, use[person], "feature"))
+        if life[person] < 300:
+            rows.append((person, life[person], "left"))
+    log = pd.DataFrame(rows, columns=["person_id", "day", "event"])
+    log = log.assign(
+        timestamp=START + pd.to_timedelta(log["day"], unit="D"), source="s", source_row=np.arange(len(log))
+    )
+    log["event_id"] = log["source_row"].astype(str)
+    spells = survival.spells(log, start=["join"], end=["left"], as_of=START + pd.Timedelta("300D"))
+    feature = config.Covariate(name="feature", events="feature")
+    table = churn.covariates(log, spells, covariates=[feature], landmark="40d")
+    line = churn.cox(table, [feature]).iloc[0]
+    assert line["hazard_ratio_low"] < 1 < line["hazard_ratio_high"]
+    assert 0.8 < line["hazard_ratio"] < 1.25
+    ever = spells.assign(
+        feature=spells["person_id"].isin(log.loc[log["event"] == "feature", "person_id"]).astype(float)
+    )
+    assert churn.cox(ever, [feature]).iloc[0]["hazard_ratio"] < 0.5
+
+
+def test_covariate_names_must_be_free() -> None:
+    spells = survival.spells(make_log("u1: a"), start=["a"], end=["b"], as_of="2025-02-01")
+    with pytest.raises(JourneyError, match="'ended' is a column"):
+        churn.covariates(make_log("u1: a"), spells, covariates=names("ended"))
+
+
+# Cox
+
+
+def test_published_cox_models() -> None:
+    columns = ["fin", "age", "race", "wexp", "mar", "paro", "prio"]
+    table = churn.cox(rossi(), names(*columns))
+    expected = [-0.3794, -0.0574, 0.3139, -0.1498, -0.4337, -0.0849, 0.0915]
+    assert np.log(table["hazard_ratio"]).tolist() == pytest.approx(expected, abs=6e-5)
+    assert table.attrs["log_likelihood"] == pytest.approx(-658.748, abs=1e-3)
+    errors = np.log(table["hazard_ratio_high"] / table["hazard_ratio_low"]) / 2 / survival.Z95
+    assert errors[[0, 1, 6]].tolist() == pytest.approx([0.1914, 0.0220, 0.0286], abs=6e-5)
+    ph = table.set_index("covariate")["ph_p_value"]
+    assert (round(ph["age"], 4), round(ph["wexp"], 3)) == (0.0007, 0.007)
+    sex = churn.cox(lung(), names("sex")).iloc[0]
+    assert np.log(sex["hazard_ratio"]) == pytest.approx(-0.53102, abs=1e-5)
+
+
+def test_planted_hazard_ratio_is_recovered_and_intervals_cover() -> None:
+    hits = 0
+    for seed in range(100):
+        line = churn.cox(people(400, ratio=2.0, seed=seed), names("late")).iloc[0]
+        hits += line["hazard_ratio_low"] <= 2.0 <= line["hazard_ratio_high"]
+    assert 88 <= hits <= 99
+    big = churn.cox(people(20_000, ratio=2.0, seed=1), names("late", "noise"))
+    assert big["hazard_ratio"].tolist() == pytest.approx([2.0, 1.0], rel=0.06)
+    assert (big["n"] == 20_000).all()
+    assert big["people_with_n"].iloc[0] == (people(20_000, seed=1)["late"] > 0).sum()
+
+
+def test_hostile_tables_give_sentences() -> None:
+    table = people(300)
+    separated = table.assign(late=np.where(table["ended"] == 1, 1.0, 0.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "0 people left" in churn.cox(table.assign(ended=0), names("late")).attrs["reason"]
+        assert len(churn.cox(table.assign(ended=1), names("late"))) == 1
+        assert "at least 10" in churn.cox(table.head(10), names("late")).attrs["reason"]
+        assert "n = 0" in churn.covariates(make_log("u1: a"), _no_spells(), covariates=[LATE]).attrs["reason"]
+        assert "0 people left" in churn.cox(table.head(0), names("late")).attrs["reason"]
+        assert "everybody who left had it" in churn.cox(separated, names("late")).attrs["reason"]
+        both = churn.cox(table.assign(same=1.0, copy=table["late"]), names("late", "same", "copy"))
+        assert both["covariate"].tolist() == ["late"]
+        assert "same for everyone" in both.attrs["note"]
+        assert "repeats" in both.attrs["note"]
+        rare = churn.cox(table.assign(rare=np.arange(300) < 4), names("late", "rare"))
+        assert "fewer than 5 people" in rare.attrs["note"]
+        score = np.where(table["ended"] == 1, 1000 - table["duration_days"], -1000 - table["duration_days"])
+        settled = churn.cox(table.assign(score=score), names("score"))
+        assert settled.empty
+        assert "did not settle" in settled.attrs["reason"]
+        assert "no covariates" in churn.cox(table, []).attrs["reason"]
+
+
+def _no_spells() -> pd.DataFrame:
+    return survival.spells(make_log("u1: a"), start=["none"], end=["b"], as_of="2025-02-01")
+
+
+@pytest.mark.parametrize("ended", [0, 1])
+def test_curves_survive_all_or_nothing(ended: int) -> None:
+    table = people(60).assign(ended=ended)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        curve = survival.survival_curve(table, by=True, min_n=1)
+        assert curve[["survival_share", "survival_share_low"]].notna().all().all()
+        assert survival.median_table(table)["median_days"].isna().all() == (ended == 0)
+        assert len(survival.restricted_mean(table, 90, by=True)) == 2
+        assert len(survival.leaving_by_tenure(table))
+        assert len(survival.compare_segments(table, 90)) == ended
+        for empty in (table.head(0), table.head(1), _no_spells()):
+            for found in (
+                survival.survival_curve(empty),
+                survival.median_table(empty),
+                survival.restricted_mean(empty, 9),
+                survival.compare_segments(empty, 9),
+                survival.leaving_by_tenure(empty),
+            ):
+                assert found.empty
+                assert "not enough data" in found.attrs["reason"]
+
+
+def test_days_kept_has_the_sign_of_those_with_the_covariate() -> None:
+    for share in (0.3, 0.7):  # the larger group is once those with and once those without
+        line = churn.days_kept(people(2000, ratio=3.0, share=share), names("late"), 180).iloc[0]
+        assert line["difference_days_low"] <= line["difference_days"] <= line["difference_days_high"] < 0
+        assert line["people_with_n"] + line["people_without_n"] == 2000
+    assert churn.days_kept(people(2000).assign(late=0.0), names("late"), 180).empty
+
+
+# out of time
+
+
+def test_concordance_is_lifelines_with_ties_and_weights_are_repetition() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        duration, ended = rng.integers(1, 15, 80).astype(float), rng.integers(0, 2, 80)
+        risk = rng.integers(0, 5, 80).astype(float)
+        weights = rng.multinomial(80, np.full(80, 1 / 80), size=3).astype(float)
+        found = validation.concordance(duration, ended, risk, np.vstack([np.ones(80), weights]))
+        assert found[0] == pytest.approx(concordance_index(duration, -risk, ended))
+        again = np.repeat(np.arange(80), weights[0].astype(int))
+        # A person drawn twice is not comparable with its own copy, in either computation (equal times, both ended).
+        assert found[1] == pytest.approx(concordance_index(duration[again], -risk[again], ended[again]))
+
+
+def test_published_brier_score() -> None:
+    table = load_rossi()
+    fit = CoxPHFitter().fit(table, "week", "arrest")
+    predicted = fit.predict_survival_function(table, times=[25]).to_numpy()[0]
+    terms = validation.brier_terms(table["week"].to_numpy(float), table["arrest"].to_numpy(), predicted, 25.0)
+    assert terms.mean() == pytest.approx(0.09884, abs=1e-5)
+
+
+def test_brier_null_is_no_skill() -> None:
+    table = people(3000, seed=2)
+    duration, ended = table["duration_days"].to_numpy(), table["ended"].to_numpy()
+    share = float(KaplanMeierFitter().fit(duration, ended).predict(100))
+    loss = validation.brier_terms(duration, ended, np.full(3000, share), 100.0).mean()
+    assert loss == pytest.approx(share * (1 - share), rel=0.01)
+
+
+def test_out_of_time_learns_only_from_what_was_known() -> None:
+    table = people(2000, ratio=4.0)
+    found = churn.out_of_time(table, names("late", "noise"), repeats=200)
+    line = found.iloc[0]
+    assert 0.55 < line["concordance_low"] <= line["concordance"] <= line["concordance_high"]
+    assert 0 < line["skill_share"] < 0.5
+    date = line["split_at"]
+    assert line["n"] == (table["started_at"] >= date).sum()
+    # What happens to the earlier people after the split cannot be seen by the model.
+    train = validation.known_by(table, date)
+    ends = train["landmark_at"] + pd.to_timedelta(train["duration_days"], unit="D")
+    assert (ends <= date + pd.Timedelta("1s")).all()
+    rng = np.random.default_rng(0)
+    over = table["landmark_at"] + pd.to_timedelta(table["duration_days"], unit="D")
+    later = (table["started_at"] < date) & (over > date)
+    changed = table.assign(
+        duration_days=table["duration_days"].mask(later, table["duration_days"] + rng.uniform(0, 90, len(table))),
+        ended=table["ended"].mask(later, 1 - table["ended"]),
+    )
+    pd.testing.assert_frame_equal(churn.out_of_time(changed, names("late", "noise"), repeats=200), found)
+    pd.testing.assert_frame_equal(churn.out_of_time(table, names("late", "noise"), repeats=200), found)
+
+
+def test_out_of_time_of_noise_is_a_coin() -> None:
+    inside = 0
+    for seed in range(12):
+        line = churn.out_of_time(people(600, ratio=1.0, seed=seed), names("late"), repeats=200).iloc[0]
+        inside += line["concordance_low"] <= 0.5 <= line["concordance_high"]
+    assert inside >= 9
+
+
+def test_out_of_time_survives_little_data() -> None:
+    table = people(300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for little in (table.head(0), table.head(1), table.head(12), table.assign(ended=0), table.assign(late=1.0)):
+            assert churn.out_of_time(little, names("late")).attrs["reason"]
+
+
+def test_choice_prefers_the_notebooks_parameters() -> None:
+    plan = config.Churn(start="join", end="left", by="plan", covariates=[LATE])
+    assert churn.choose(plan).horizon_days == 180
+    assert churn.choose(plan).times == [0, 30, 60, 90, 120, 150, 180]
+    assert churn.choose(plan, horizon="10d").times == list(range(11))
+    assert churn.choose(plan, horizon="4h").times[-1] == pytest.approx(1 / 6)
+    chosen = churn.choose(plan, horizon="12w", landmark="2w", by="device")
+    assert (chosen.horizon_days, chosen.landmark, chosen.landmark_days, chosen.by) == (84, "2w", 14, "device")
+    with pytest.raises(JourneyError, match="not a duration"):
+        churn.choose(plan, horizon="soon")
+    with pytest.raises(JourneyError, match="missing"):
+        churn.choose(None)
+
+
+# sentences, findings and charts
+
+
+@pytest.mark.filterwarnings("error")
+def test_readings_findings_and_charts() -> None:
+    late = config.Covariate(name="late", events="delivery_late", label="late delivery")
+    choice = churn.choose(config.Churn(start="plan_started", end="plan_cancelled", covariates=[late]))
+    table = people(1500, ratio=2.0)
+    curve, ratios = survival.survival_curve(table), churn.cox(table, [late])
+    forecast = churn.out_of_time(table, [late], repeats=200)
+    point = curve[curve["day"] == 180].iloc[0]
+    said = readings.survival(curve, choice)
+    assert said.startswith(f"After 180 days, {100 * point['survival_share']:.1f} % (")
+    assert "still there: no “plan cancelled” so far (n = 1,500 at the start" in said
+    ratio = ratios["hazard_ratio"].iloc[0]
+    assert f"“late delivery” by day 30 leave {ratio:.1f} times as fast (" in readings.ratios(ratios, choice)
+    assert "0.50 is a coin" in readings.forecast(forecast)
+    found = readings.findings(
+        curve, ratios, forecast, choice, lambda event: {"delivery_late": "Logistics"}.get(event, "")
+    )
+    assert [f.id for f in found] == ["churn.survival", "churn.ratio.late", "churn.concordance"]
+    assert [f.headline for f in found] == [True, True, False]
+    assert (found[1].owner, found[1].evidence, found[1].unit) == ("Logistics", "associated", "ratio")
+    assert all(f.low <= f.value <= f.high and f.n for f in found)
+    segments = survival.compare_segments(table, 180)
+    for ax in (
+        plots.curves(curve),
+        plots.curves(survival.survival_curve(table, by=True)),
+        plots.leaving(survival.leaving_by_tenure(table)),
+        plots.forest(ratios),
+        plots.days_kept(churn.days_kept(table, [late], 180)),
+    ):
+        assert "<svg" in theme.svg(ax)
+    assert "days" in readings.segments(segments)
+    assert "likeliest" in readings.leaving(survival.leaving_by_tenure(table), choice)
+
+
+def test_readings_of_nothing_say_nothing() -> None:
+    choice = churn.choose(config.Churn(start="a", end="b"))
+    none = stats.not_enough([], "none")
+    assert readings.people(none, choice) == readings.survival(none, choice) == readings.median(none) == ""
+    assert readings.leaving(none, choice) == readings.segments(none) == readings.ratios(none, choice) == ""
+    assert readings.assumption(none) == readings.days_kept(none) == readings.forecast(none) == readings.note(none) == ""
+    assert readings.findings(none, none, none, choice) == []
+    first = churn.choose(config.Churn(start=[], end="purchase"))
+    said = readings.survival(survival.survival_curve(people(300)), first)
+    assert "have not yet reached “purchase”" in said
