@@ -1,0 +1,295 @@
+"""What to do about an experiment: the rules of the decision, and all declared experiments at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from journeykit import present
+from journeykit.config import Experiment, Metric
+from journeykit.effects import EFFECTS, MINIMUM, effects
+from journeykit.errors import JourneyError, nearest
+from journeykit.exposure import exposure_check, response_check, split_check, units
+from journeykit.power import POWER, power
+from journeykit.stats import not_enough, reason_of
+
+__all__ = [
+    "Results",
+    "all_experiments",
+    "change",
+    "comparison",
+    "cuped",
+    "difference",
+    "effects",
+    "exposure_check",
+    "power",
+    "response_check",
+    "split_check",
+    "units",
+    "verdict",
+]
+
+NO_VERDICT, SHIP, STOP, UNCLEAR = "no verdict", "ship", "do not ship", "no difference shown"
+VERDICT = (
+    *("experiment", "decision", "sentence", "owner", "reason", "arm", "metric", "role", "better", "unit", "n"),
+    *("effect", "effect_low", "effect_high", "p_value"),
+)
+
+
+class Results(NamedTuple):
+    """The tables of all experiments, one under the other; see the function of the same name for the columns."""
+
+    exposure: pd.DataFrame
+    split: pd.DataFrame
+    response: pd.DataFrame
+    effects: pd.DataFrame
+    power: pd.DataFrame
+    verdict: pd.DataFrame
+    left_out: pd.DataFrame  # one row per comparison that could not be made: experiment, reason
+
+
+def verdict(split: pd.DataFrame, effects: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+    """Return the decision on one experiment, by rules that were fixed before its result was known.
+
+    In this order: the split is broken, or a primary metric cannot be compared → "no verdict" · in the arm at hand a
+    guardrail is harmed (its whole interval lies beyond the margin) or a primary metric is worse (its whole interval
+    lies on the bad side of 0) → "do not ship" · a primary metric is better → "ship" · else "no difference shown",
+    with the largest gain and loss that the interval leaves possible. With one primary comparison its plain 95 %
+    interval decides; with several, Holm's adjusted p-value must be below 0.05 too. Of several arms the one nearest to
+    shipping is reported. The unadjusted effect decides even where CUPED is sharper: one rule, chosen before.
+
+    Args:
+        split: the table of `split_check`.
+        effects: the table of `effects`.
+        experiment: the declared experiment.
+
+    Returns:
+        One row: experiment, decision, sentence, arm, and the metric that decided with role, better, unit, n (people in
+        the two arms), effect, p_value; reason ("split", "data", "guardrail", "primary" or ""), owner.
+    """
+    if split.empty or (split["verdict"] == "broken").any() or effects.empty:
+        broken = not split.empty and bool((split["verdict"] == "broken").any())
+        sentence = _broken(split) if broken else f"No verdict: {_reason_of(split, effects, experiment)}."
+        return _row(experiment, NO_VERDICT, sentence, None, "split" if broken else "data")
+    arms = [arm for arm in experiment.arms if arm != experiment.control]
+    rows = [_decide(effects.loc[effects["arm"] == arm], arm, experiment) for arm in arms]
+    order = [SHIP, UNCLEAR, STOP, NO_VERDICT]
+    # The first of the best decision; among arms to ship, the one with the largest gain.
+    rows.sort(key=lambda row: (order.index(row["decision"].iloc[0]), -_gain(row)))
+    return rows[0]
+
+
+def all_experiments(
+    touches: Any,
+    *,
+    experiments: Iterable[Experiment],
+    as_of: pd.Timestamp,
+    only: str = "",
+    currency: str = "",
+    min_n: int = MINIMUM,
+) -> Results:
+    """Return every table of every declared experiment, or of the one called `only`.
+
+    Raises:
+        JourneyError: no experiment is called `only`; and whatever `units` and `effects` raise.
+    """
+    declared = list(experiments)
+    names = [experiment.name for experiment in declared]
+    if only and only not in names:
+        raise JourneyError(
+            f"experiment: {only!r} is not declared in journey.toml.{nearest(only, names)} "
+            f'Declared: {", ".join(names) or "none"}. Choose one of them, or "" for all.'
+        )
+    chosen = [experiment for experiment in declared if only in ("", experiment.name)]
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in Results._fields}
+    for experiment in chosen:
+        people = units(touches, experiment=experiment, as_of=as_of)
+        split = split_check(people, planned=experiment.arms)
+        found = effects(people, experiment=experiment, currency=currency, min_n=min_n)
+        parts["exposure"].append(exposure_check(touches, experiment=experiment, as_of=as_of))
+        parts["split"].append(_named(split, experiment.label))
+        parts["response"].append(response_check(people, experiment=experiment))
+        parts["effects"].append(found)
+        parts["power"].append(power(people, experiment=experiment, currency=currency, min_n=min_n))
+        parts["verdict"].append(verdict(split, found, experiment))
+        reasons = [reason_of(found).removeprefix(f"{experiment.name}: ")] if found.empty else found.attrs["left_out"]
+        noted = pd.DataFrame({"experiment": experiment.label, "reason": reasons})
+        nothing = not_enough(list(noted.columns), "every declared metric was compared, so nothing is left out")
+        parts["left_out"].append(noted if reasons else nothing)
+    columns = {"effects": EFFECTS, "power": POWER, "verdict": VERDICT}
+    return Results(**{name: _stacked(tables, columns.get(name, ("experiment",))) for name, tables in parts.items()})
+
+
+def comparison(effects: pd.DataFrame) -> pd.DataFrame:
+    """Return the plain comparison out of the table of `effects`: the same rows, without the columns of CUPED."""
+    return _without(effects, [name for name in effects.columns if name.startswith("cuped") or name == "method"])
+
+
+def cuped(effects: pd.DataFrame) -> pd.DataFrame:
+    """Return the plain effect beside CUPED's out of the table of `effects`; one row per comparison that has both."""
+    keep = ["experiment", "metric", "arm", "unit", "effect", "effect_low", "effect_high"]
+    keep += [name for name in effects.columns if name.startswith("cuped")]
+    table = _without(effects, [name for name in effects.columns if name not in keep])
+    found = table.loc[table["cuped_effect"].notna()].reset_index(drop=True)
+    if len(effects) and found.empty:
+        return not_enough(keep, "not enough data: too few conversions, or nothing is known from before the exposure")
+    return found if len(found) else table
+
+
+def difference(value: float, unit: str, sign: bool = True) -> str:
+    """Return a difference of means with its unit: shares in percentage points.
+
+    >>> difference(0.0184, "share"), difference(-2.5, "EUR"), difference(0.05, "events", sign=False)
+    ('+1.8 points', '−EUR 2.50 per person', '0.050 events per person')
+    """
+    if present.missing(value):
+        return present.NONE
+    mark = "−" if value < 0 else "+" if sign else ""
+    size = abs(value)
+    if unit == "share":
+        return f"{mark}{present.number(100 * size, 1)} points"
+    if unit in ("score", "events"):
+        return f"{mark}{present.number(size, 3)} {'events per person' if unit == 'events' else 'on the scale 0–1'}"
+    return f"{mark}{unit} {present.number(size, 2)} per person"
+
+
+def change(row: dict[Any, Any]) -> str:
+    """Return an effect with its interval and p-value as text, from one row of the table of `effects`."""
+    interval = " to ".join(difference(row[f"effect_{side}"], row["unit"]).split(" ")[0] for side in ("low", "high"))
+    if row["unit"] not in ("share", "score", "events"):
+        interval = f"{difference(row['effect_low'], row['unit'])} to {difference(row['effect_high'], row['unit'])}"
+    return f"{difference(row['effect'], row['unit'])} (95 % interval {interval}; p {_p(row['p_value'])})"
+
+
+def _decide(rows: pd.DataFrame, arm: str, experiment: Experiment) -> pd.DataFrame:
+    """The decision on one treatment arm."""
+    found = {row["metric"]: row for row in rows.to_dict("records")}
+    guards = [metric for metric in experiment.metrics if metric.role == "guardrail"]
+    primary = [metric for metric in experiment.metrics if metric.role == "primary"]
+    harmed = [m for m in guards if m.name in found and _good_side(found[m.name])[1] < -m.margin]
+    if harmed:
+        row = found[harmed[0].name]
+        sentence = f"Do not ship {arm}: it harms the guardrail {row['metric']}, {change(row)}"
+        sentence += (
+            f", beyond the margin of {difference(row['margin'], row['unit'], sign=False)}." if row["margin"] else "."
+        )
+        return _row(experiment, STOP, sentence, row, "guardrail")
+    missing = [m.name for m in primary if m.name not in found]
+    if missing or not primary:
+        what = f"the primary metric {missing[0]} cannot be compared" if missing else "no metric is declared as primary"
+        return _row(experiment, NO_VERDICT, f"No verdict on {arm}: {what}.", None, "data")
+    several = len(primary) * (len(experiment.arms) - 1) > 1
+    clear = [found[m.name] for m in primary if not several or found[m.name]["p_adjusted"] < 0.05]
+    worse = [row for row in clear if _good_side(row)[1] < 0]
+    if worse:
+        return _row(
+            experiment,
+            STOP,
+            f"Do not ship {arm}: it worsens {worse[0]['metric']}, {change(worse[0])}.",
+            worse[0],
+            "primary",
+        )
+    better = [row for row in clear if _good_side(row)[0] > 0]
+    if better:
+        sentence = f"Ship {arm}: it improves {better[0]['metric']}, {change(better[0])}.{_watch(guards, found)}"
+        return _row(experiment, SHIP, sentence, better[0], "primary")
+    row = found[primary[0].name]
+    loss, gain = _good_side(row)
+    corrected = " after correction for the number of comparisons" if several else ""
+    sentence = (
+        f"No difference shown in {row['metric']} between {arm} and {experiment.control}{corrected}: {change(row)}. "
+        f"The data exclude a gain of more than {difference(max(gain, 0.0), row['unit'], sign=False)} "
+        f"and a loss of more than {difference(max(-loss, 0.0), row['unit'], sign=False)}.{_watch(guards, found)}"
+    )
+    return _row(experiment, UNCLEAR, sentence, row, "")
+
+
+def _good_side(row: dict[Any, Any]) -> tuple[float, float]:
+    """The interval of the improvement: the effect's own when up is better, mirrored when down is."""
+    low, high = row["effect_low"], row["effect_high"]
+    return (low, high) if row["better"] == "up" else (-high, -low)
+
+
+def _watch(guards: list[Metric], found: dict[str, dict[Any, Any]]) -> str:
+    """What the guardrails leave open although none is shown to be harmed."""
+    unjudged = [metric.name for metric in guards if metric.name not in found]
+    text = f" The guardrail {', '.join(unjudged)} could not be compared." if unjudged else ""
+    for metric in guards:
+        if metric.name not in found:
+            continue
+        row, (low, high) = found[metric.name], _good_side(found[metric.name])
+        # A margin of 0 can never be shown to hold, so an interval that merely reaches the harmful side says nothing.
+        if low < -metric.margin and (metric.margin > 0 or high < 0):
+            limit = difference(metric.margin, row["unit"], sign=False)
+            text += f" Guardrail {metric.name}: {change(row)}; harm beyond the margin of {limit} is not excluded."
+    return text
+
+
+def _broken(split: pd.DataFrame) -> str:
+    worst: Any = split.loc[(split["share"] - split["planned_share"]).abs().idxmax()]
+    return (
+        f"No verdict: the split is broken. {present.share(worst['share'])} of {present.count(split['n'].sum())} people "
+        f"are in {worst['arm']} instead of {present.share(worst['planned_share'])} (p {_p(worst['p_value'])}), so any "
+        "difference may come from who is missing."
+    )
+
+
+def _p(p_value: float) -> str:
+    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
+
+
+def _reason_of(split: pd.DataFrame, effects: pd.DataFrame, experiment: Experiment) -> str:
+    reason = reason_of(split) or reason_of(effects)
+    return reason.removeprefix(f"{experiment.name}: ").rstrip(".")
+
+
+def _gain(row: pd.DataFrame) -> float:
+    effect = float(row["effect"].iloc[0])
+    if math.isnan(effect):
+        return 0.0
+    return effect if row["better"].iloc[0] == "up" else -effect
+
+
+def _row(experiment: Experiment, decision: str, sentence: str, row: dict[Any, Any] | None, reason: str) -> pd.DataFrame:
+    text = {name: (row[name] if row else "") for name in ("arm", "metric", "role", "better", "unit")}
+    numbers = {name: (row[name] if row else np.nan) for name in ("effect", "effect_low", "effect_high", "p_value")}
+    values = {
+        "experiment": experiment.label,
+        "decision": decision,
+        "sentence": sentence,
+        **text,
+        "n": int(row["n_control"] + row["n_treatment"]) if row else np.nan,
+        **numbers,
+        "reason": reason,
+        "owner": experiment.owner,
+    }
+    return pd.DataFrame([values])[list(VERDICT)]
+
+
+def _named(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    if table.empty:
+        return not_enough(["experiment", *table.columns], f"{name}: {reason_of(table)}")
+    named = table.copy()
+    named.insert(0, "experiment", name)
+    return named
+
+
+def _without(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    rest = table.drop(columns=columns)
+    rest.attrs = dict(table.attrs)
+    return rest
+
+
+def _stacked(tables: list[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
+    """Put tables under each other; when all are empty, the reasons are kept."""
+    full = [table for table in tables if len(table)]
+    if full:
+        return pd.concat(full, ignore_index=True)
+    reasons = "; ".join(dict.fromkeys(reason_of(table) for table in tables if "reason" in table.attrs))
+    return not_enough(
+        list(tables[0].columns) if tables else list(columns), reasons or "no experiment is declared in journey.toml"
+    )
