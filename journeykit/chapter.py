@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import html
 import json
-import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +12,12 @@ from typing import Any
 
 import narwhals as nw
 import pandas as pd
-from IPython.display import HTML, Markdown, display
+from IPython.display import HTML, display
 from matplotlib.axes import Axes
 
-from journeykit import config, findings, present, study
+from journeykit import findings, present, study
 from journeykit.errors import JourneyError
+from journeykit.needs import skip_reason
 from journeykit.plots import theme
 from journeykit.stats import reason_of
 
@@ -28,29 +29,6 @@ def open_chapter(name: str, folder: str, run_dir: str = "") -> Chapter:
     if reason:
         raise JourneyError(f"{name} has nothing to do here: {reason}")
     return Chapter(name, opened, Path(run_dir) if run_dir else opened.derived / "chapters")
-
-
-def skip_reason(plan: config.Study, name: str) -> str:
-    """Return why a study has no data for a chapter, or "" when the chapter can run.
-
-    >>> skip_reason.__name__
-    'skip_reason'
-    """
-    part = name.split("_", 1)[1] if "_" in name else name
-    channels = any(source.marketing_channel for source in plan.sources)
-    conversion = plan.journeys.conversion or (plan.attribution.conversion if plan.attribution else [])
-    needs = {
-        "map": (bool(plan.stages), "journey.toml has no [[stages]]. Add the stages with their touchpoints."),
-        "funnel": (bool(plan.funnels), "journey.toml has no [funnels.<name>]. Add one with its steps."),
-        "attribution": (
-            channels and bool(conversion) and plan.attribution is not None,
-            "journey.toml has no [attribution], or no source with a marketing_channel, or no conversion event.",
-        ),
-        "churn": (plan.churn is not None, "journey.toml has no [churn]. Say which event starts and which ends it."),
-        "experiment": (bool(plan.experiments), "journey.toml declares no [[experiments]]."),
-    }
-    met, reason = needs.get(part, (True, ""))
-    return "" if met else reason
 
 
 class Chapter:
@@ -107,8 +85,10 @@ class Chapter:
     def owner(self, touchpoint: str) -> str:
         """Return the team that owns a touchpoint, stage or event, or ""."""
         for stage in self.config.stages:
-            events = [event for names in stage.touchpoints.values() for event in names]
-            if touchpoint == stage.name or touchpoint in stage.touchpoints or touchpoint in events:
+            patterns = [pattern for names in stage.touchpoints.values() for pattern in names]
+            if touchpoint == stage.name or touchpoint in stage.touchpoints:
+                return stage.owner
+            if any(fnmatch.fnmatchcase(touchpoint, pattern) for pattern in patterns):
                 return stage.owner
         return ""
 
@@ -120,7 +100,7 @@ class Chapter:
         alt: str = "",
         limit: int = 15,
     ) -> None:
-        """Save a table, then show its figure (if any) and the table; an empty table shows its reason instead."""
+        """Save a table, then show its figure (if any) and its first `limit` rows; an empty one shows its reason."""
         target = self.run_dir / "tables" / f"{self.name}__{name}.csv"
         target.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(target, index=False, float_format="%.10g")
@@ -136,19 +116,15 @@ class Chapter:
                 metadata={"image/svg+xml": {"alt": alt}},
                 raw=True,
             )
-        rest = f'<p class="rest">{len(table) - limit} more rows in {target.name}</p>' if len(table) > limit else ""
-        display(
-            {
-                "text/html": present.table(table, limit) + rest,
-                "text/plain": f"<table {name}: {len(table)} rows>",
-            },
-            raw=True,
-        )
+        rest = f"{len(table) - limit:,} {'more ' if limit else ''}rows in tables/{target.name}"
+        shown = present.table(table, limit, self.currency) if limit else ""
+        shown += f'<p class="rest">{rest}</p>' if len(table) > limit else ""
+        display({"text/html": shown, "text/plain": f"<table {name}: {len(table)} rows>"}, raw=True)
 
     def say(self, text: str) -> None:
         """Show a computed sentence; data in it cannot become markup."""
         if text:
-            display(Markdown(re.sub(r"([*_`\[\]|])", r"\\\1", html.escape(text, quote=False))))
+            display({"text/html": f'<p class="reading">{html.escape(text)}</p>', "text/plain": text}, raw=True)
 
     def find(self, found: Iterable[findings.Finding]) -> None:
         """Collect findings for the summary."""

@@ -243,6 +243,7 @@ class Experiment(Part):
     """`[[experiments]]`: a randomised test, declared before it is read."""
 
     name: Name
+    title: str = ""  # how reports call it; "" = the name
     hypothesis: str
     exposure: str  # event
     identifier_column: str = "segment_experiment"  # column of touches that holds the experiment's name
@@ -254,6 +255,10 @@ class Experiment(Part):
     minimum_effect: float = 0.0  # relative effect worth acting on
     metrics: list[Metric] = Field(min_length=1)
     owner: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.title or self.name
 
     @model_validator(mode="after")
     def _split_sums_to_one(self) -> Experiment:

@@ -95,7 +95,7 @@ def fetch(frame: Any, limit: int = 2_000_000) -> pd.DataFrame:
     for name in table.columns:
         column = table[name]
         if column.dtype == object and len(column) and isinstance(column.dropna().head(1).squeeze(), Decimal):
-            whole = column.notna().all() and all(value == value.to_integral_value() for value in column)
+            whole = column.notna().all() and all(value % 1 == 0 and abs(value) < 2**63 for value in column)
             table[name] = column.astype("int64") if whole else column.astype(float)
     return table
 

@@ -45,7 +45,7 @@ def ingest(study: OpenStudy) -> bool:
 
 def _fingerprint(study: OpenStudy) -> str:
     """One hash of what `events` depends on: the bytes of the raw files, parts of journey.toml, the key."""
-    files = [file.fingerprint for source in study.config.sources for file in find_files(source, study.folder)]
+    files = [file.fingerprint() for source in study.config.sources for file in find_files(source, study.folder)]
     key = hashlib.sha256(privacy.key(ROOT)).hexdigest()
     return hashlib.sha256("|".join([study.parts_hash("01_ingest"), key, *sorted(files)]).encode()).hexdigest()[:16]
 
@@ -73,7 +73,7 @@ def _read(source: Source, file: RawFile, plan: Study, secret: bytes) -> None:
     engine.run(
         f"INSERT INTO quarantined SELECT {at}, line, reason, {privacy.redact_record_sql('record')} FROM {broken}"
     )
-    if not rows.json and not rows.columns:  # an empty file
+    if not rows.columns:  # an empty file
         engine.run(f"INSERT INTO ledger SELECT {at}, (SELECT count(*) FROM {broken}), 0, 0")
         return
     emits: list[Emit | None] = [*source.emits] or [None]

@@ -20,6 +20,8 @@ WORDS = {
     "nps": "NPS",
 }
 NONE = "–"
+DIFFERENCES = ("effect", "margin", "detectable", "difference")  # of two shares: a number of percentage points
+MONEY = ("value", "spend", "cost_per_conversion")
 
 
 def missing(value: Any) -> bool:
@@ -110,6 +112,8 @@ def amount(value: float | None, unit: str) -> str:
     """
     if missing(value):
         return NONE
+    if unit == "score":
+        return number(value, 2).replace("-", "−")
     simple = {"share": share, "days": days, "seconds": seconds, "": number}
     if unit in simple:
         return simple[unit](value).replace("-", "−")
@@ -128,7 +132,7 @@ def amount_interval(low: float | None, high: float | None, unit: str) -> str:
     >>> amount_interval(1.5, 2.25, "ratio"), amount_interval(9, 12, "EUR")
     ('1.50–2.25', '9–12')
     """
-    digits = {"ratio": 2, "people": 0, "orders": 0}.get(unit, 0 if len(unit) == 3 and unit.isupper() else 1)
+    digits = {"ratio": 2, "score": 2, "people": 0, "orders": 0}.get(unit, 0 if len(unit) == 3 and unit.isupper() else 1)
     return interval(low, high, unit, digits)
 
 
@@ -151,21 +155,30 @@ def _words(name: str) -> str:
     return words[:1].upper() + words[1:] if not words.startswith("n ") and words != "p value" else words
 
 
-def table(frame: pd.DataFrame, limit: int | None = None) -> str:
+def table(frame: pd.DataFrame, limit: int | None = None, currency: str = "") -> str:
     """Return a table as HTML for a reader: formatted by suffix, with `x_low` and `x_high` beside `x` in its cell.
 
-    Everything is escaped. Each number carries its exact value in `data-sort`, so that pages can sort by it.
+    A column `unit` gives each row its own unit, and amounts of money are in `currency`. Everything is escaped. Each
+    number carries its exact value in `data-sort`, so that pages can sort by it.
     """
     shown = frame if limit is None else frame.head(limit)
     names = [str(name) for name in frame.columns]
     columns = [name for name in names if not _is_bound(name, names)]
     numeric = {name: pd.api.types.is_numeric_dtype(frame[name]) or name.endswith("_share") for name in columns}
-    head = "".join(f'<th scope="col"{_right(numeric[name])}>{html.escape(heading(name))}</th>' for name in columns)
+    titles = _titles(columns, currency)
+    head = "".join(f'<th scope="col"{_right(numeric[name])}>{html.escape(titles[name])}</th>' for name in columns)
     rows = []
     for row in shown.to_dict("records"):
         cells = "".join(_cell(row, name, numeric[name], names) for name in columns)
         rows.append(f"<tr>{cells}</tr>")
     return f'<table class="jk"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _titles(columns: list[str], currency: str) -> dict[str, str]:
+    """The headings of a table; money names its currency, and a share beside its count says that it is one."""
+    titles = {name: heading(name) + (f" ({currency})" if name in MONEY and currency else "") for name in columns}
+    twice = {title for title in titles.values() if list(titles.values()).count(title) > 1}
+    return {n: f"{title} (%)" if title in twice and n.endswith("_share") else title for n, title in titles.items()}
 
 
 def _is_bound(name: str, names: list[str]) -> bool:
@@ -187,6 +200,16 @@ def _right(is_number: bool) -> str:
 
 def _cell(row: dict[Any, Any], name: str, is_number: bool, names: list[str]) -> str:
     value = row[name]
+    unit = row.get("unit") if isinstance(value, float) and not _has_own_unit(name) else None
+    if isinstance(unit, str) and unit and not missing(value):
+        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+        if unit == "share" and name.removeprefix("cuped_") in DIFFERENCES:
+            low, high = (None if bound is None or missing(bound) else 100 * bound for bound in (low, high))
+            value, unit = 100 * value, "points"
+        text = amount(value, unit)
+        bounds = amount_interval(low, high, unit)
+        text += f' <span class="ci">({bounds})</span>' if bounds != NONE else ""
+        return f'<td{_right(is_number)} data-sort="{_sort(value)}">{text}</td>'
     text = _format(name, value)
     low, high = (f"{name}_low", f"{name}_high") if f"{name}_low" in names else ("low", "high")
     if low in names and high in names and (low != "low" or _main(names) == name) and not missing(value):
@@ -209,8 +232,14 @@ def _is_share(name: str) -> bool:
     return name.endswith("_share") or name.startswith("share_") or name == "share" or "_share_" in name
 
 
+def _has_own_unit(name: str) -> bool:
+    """A column whose name says its unit; the others take the row's `unit`, where the table has that column."""
+    own = name.endswith(("_n", "_days", "_seconds", "p_value")) or name.startswith("p_") or name == "n"
+    return own or _is_share(name)
+
+
 def _digits(name: str, value: Any) -> int:
-    if name.endswith("_n") or name == "n":
+    if name.endswith("_n") or name == "n" or (name in MONEY and abs(float(value)) >= 1000):
         return 0
     return 1 if _is_share(name) or abs(float(value)) >= 10 else 2
 

@@ -32,8 +32,18 @@ def accounting(files: Any, by: str = "file") -> pd.DataFrame:
         table = table.groupby("source", as_index=False)[counts].sum().merge(sizes, on="source")
     keys = [name for name in ("source", "file", "files_n") if name in table.columns]
     table["balances"] = table[PARTS].sum(axis=1) == table["read_n"]
-    columns = [*keys, "read_n", *PARTS, "late_n", "ambiguous_n", "skipped_n", "balances"]
+    columns = [*keys, "read_n", *PARTS, "late_n", "balances"]
     return table[columns].sort_values(keys, ignore_index=True)
+
+
+def clocks(files: Any) -> pd.DataFrame:
+    """Return the kept rows whose time needed a rule: one row per source with any, late_n, ambiguous_n and skipped_n."""
+    counts = ["late_n", "ambiguous_n", "skipped_n"]
+    table = engine.fetch(files).groupby("source", as_index=False)[["kept_n", *counts]].sum()
+    table = table[table[counts].sum(axis=1) > 0]
+    if table.empty:
+        return not_enough(["source", *counts], "no kept row was late or fell on a change of the clocks")
+    return table.sort_values("source", ignore_index=True)
 
 
 def reasons(quarantine: Any) -> pd.DataFrame:
@@ -155,6 +165,8 @@ def policies(events: Any, plan: Identity, names: tuple[str, ...] = ("none", "gra
         One row per policy: people_n, the largest person's identifiers_n, and the share of events that fall to another
         number of people per event than under the study's policy (events_per_person).
     """
+    if engine.fetch(engine.lazy(events).select(n=nw.len()))["n"].iloc[0] == 0:
+        return not_enough(["policy", "people_n"], "no event was read")
     rows = []
     for name in names:
         stitched = identity.stitch(events, plan.model_copy(update={"policy": name}))
@@ -166,7 +178,7 @@ def policies(events: Any, plan: Identity, names: tuple[str, ...] = ("none", "gra
                 "policy": name + (" (used)" if name == plan.policy else ""),
                 "people_n": people_n,
                 "largest_person_identifiers_n": int(tokens.max()) if len(tokens) else 0,
-                "events_per_person": int(counted["n"].iloc[0]) / people_n if people_n else float("nan"),
+                "events_per_person": int(counted["n"].iloc[0]) / people_n,
             }
         )
     return pd.DataFrame(rows)

@@ -17,11 +17,15 @@ OFFSET = r":\d.*\d\s*(Z|UTC|[+-]\d{2}(:?\d{2})?)$"  # a zone after a time of day
 
 @dataclass(frozen=True)
 class RawFile:
-    """One raw file: where it lies, how it is called in reports, and a fingerprint of its bytes."""
+    """One raw file: where it lies, and how it is called in reports."""
 
     path: Path
     name: str
-    fingerprint: str
+
+    def fingerprint(self) -> str:
+        """Return a hash of the file's bytes."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_files(source: Source, folder: Path) -> list[RawFile]:
@@ -38,17 +42,12 @@ def find_files(source: Source, folder: Path) -> list[RawFile]:
             f"sources.{source.name}.path: {source.path!r} matches no file in {folder.name}/. "
             "Put the export there, or mend the path (wildcards * and ** are allowed)."
         )
-    return [RawFile(path, _name(path, folder), _fingerprint(path)) for path in paths]
+    return [RawFile(path, _name(path, folder)) for path in paths]
 
 
 def _name(path: Path, folder: Path) -> str:
     """A file's name in reports: relative to the study, never a path of this machine."""
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
-
-
-def _fingerprint(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,6 @@ class Rows:
 
         In JSON, `a.b` is a path, and where `a` is a list of `{key, value: {…}}` it is the value of key `b`.
         """
-        if self.json:
-            return f"nullif(trim({_json_field(column)}), '')"
         if column not in self.columns:
             raise JourneyError(
                 f"{where}: column {column!r} is not in the file.{nearest(column, self.columns)} "
@@ -91,19 +88,6 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _json_field(column: str) -> str:
-    path = literal("$." + ".".join(f'"{part}"' for part in column.split(".")))
-    direct = f"json_extract_string(r.line, {path})"
-    if "." not in column:
-        return direct
-    parent, key = column.rsplit(".", 1)
-    items = f"TRY_CAST(json_extract(r.line, {literal('$.' + parent)}) AS JSON[])"
-    kinds = ("string_value", "int_value", "double_value", "float_value")
-    values = ", ".join(f"json_extract_string(item, '$.value.{kind}')" for kind in kinds)
-    found = f"list_filter({items}, lambda item: json_extract_string(item, '$.key') = {literal(key)})"
-    return f"coalesce({direct}, list_extract(list_transform({found}, lambda item: coalesce({values})), 1))"
-
-
 def read_rows(source: Source, file: RawFile) -> tuple[Rows, str]:
     """Read a file into the temporary table `raw_rows`; return it and the name of the table of broken rows.
 
@@ -111,7 +95,7 @@ def read_rows(source: Source, file: RawFile) -> tuple[Rows, str]:
     """
     engine.run("DROP TABLE IF EXISTS raw_rows; DROP TABLE IF EXISTS raw_broken")
     if source.format == "jsonl":
-        return _read_json_lines(file), "raw_broken"
+        return _read_json_lines(source, file), "raw_broken"
     if source.format == "parquet":
         engine.run(
             "CREATE TEMP TABLE raw_rows AS SELECT row_number() OVER () AS source_row, * "
@@ -127,7 +111,7 @@ def _columns() -> tuple[str, ...]:
     return tuple(name for name in names if name != "source_row")
 
 
-def _read_json_lines(file: RawFile) -> Rows:
+def _read_json_lines(source: Source, file: RawFile) -> Rows:
     engine.run(
         "CREATE TEMP TABLE lines AS SELECT row_number() OVER () AS source_row, line FROM read_csv("
         f"{literal(str(file.path))}, columns = {{'line': 'VARCHAR'}}, header = false, auto_detect = false, "
@@ -135,13 +119,53 @@ def _read_json_lines(file: RawFile) -> Rows:
         "max_line_size = 33554432)"
     )
     good = "CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' ELSE false END"
-    engine.run(f"CREATE TEMP TABLE raw_rows AS SELECT * FROM lines WHERE {good}")
+    columns = _mapped_columns(source)
+    engine.run(f"CREATE TEMP TABLE raw_rows AS {_json_fields(columns, f'SELECT * FROM lines WHERE {good}')}")
     engine.run(
         "CREATE TEMP TABLE raw_broken AS SELECT source_row AS line, 'row is not a JSON object' AS reason, "
         f"line AS record FROM lines WHERE line IS NOT NULL AND trim(line) <> '' AND NOT coalesce({good}, false)"
     )
     engine.run("DROP TABLE lines")
-    return Rows("raw_rows", (), json=True)
+    return Rows("raw_rows", columns, json=True)
+
+
+def _mapped_columns(source: Source) -> tuple[str, ...]:
+    """Return every column that the mapping of a source names, once."""
+    emits = [name for emit in source.emits for name in (emit.time, *emit.when)]
+    singles = [
+        *(source.time.column, source.event, source.event_id, source.sequence, source.channel, source.spend),
+        *(source.marketing_channel, source.team, source.value, source.comment, source.once_per),
+        source.received.column if source.received else "",
+        source.satisfaction.column if source.satisfaction else "",
+    ]
+    many = [*source.identifiers.values(), *source.segments.values(), *source.properties, *source.where, *emits]
+    return tuple(dict.fromkeys(name for name in [*singles, *many] if name))
+
+
+def _json_fields(columns: tuple[str, ...], lines: str) -> str:
+    """Return the query that takes fields out of JSON lines, each line parsed once for its paths and once a list."""
+    paths = ", ".join(literal("$." + ".".join(f'"{part}"' for part in column.split("."))) for column in columns)
+    parents = list(dict.fromkeys(column.rsplit(".", 1)[0] for column in columns if "." in column))
+    kinds = ("string_value", "int_value", "double_value", "float_value")
+    shape = '[{"key":"VARCHAR","value":{' + ",".join(f'"{kind}":"VARCHAR"' for kind in kinds) + "}}]"
+    lists = "".join(
+        f", json_transform(json_extract(line, {literal('$.' + parent)}), {literal(shape)}) AS list_{number}"
+        for number, parent in enumerate(parents)
+    )
+    fields = []
+    for number, column in enumerate(columns, start=1):
+        parts = [f"fields[{number}]"]
+        if "." in column:
+            parent, key = column.rsplit(".", 1)
+            found = f"list_filter(list_{parents.index(parent)}, lambda item: item.key = {literal(key)})[1]"
+            parts += [f"{found}.value.{kind}" for kind in kinds]
+        fields.append(
+            f"coalesce({', '.join(parts)}) AS {identifier(column)}"
+            if len(parts) > 1
+            else f"{parts[0]} AS {identifier(column)}"
+        )
+    parsed = f"SELECT *, json_extract_string(line, [{paths}]) AS fields{lists} FROM ({lines})"
+    return f"SELECT source_row, line, {', '.join(fields)} FROM ({parsed})"
 
 
 def _read_csv(source: Source, file: RawFile) -> Rows:

@@ -101,7 +101,8 @@ class OpenStudy:
             moment = pd.Timestamp(self.config.study.as_of)
             return moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
         last = engine.fetch(self.table("events").select(nw.col("timestamp").max().alias("last")))
-        return pd.Timestamp(last["last"].iloc[0])
+        moment = pd.Timestamp(last["last"].iloc[0])
+        return pd.Timestamp(0) if pd.isna(moment) else moment  # a study without events was observed for no time
 
 
 def _hash(said: Any) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
 START = pd.Timestamp("2025-01-01")
 
 
@@ -61,3 +65,13 @@ def make_log(text: str, **columns: object) -> pd.DataFrame:
 @pytest.fixture
 def log() -> Callable[..., pd.DataFrame]:
     return make_log
+
+
+@pytest.fixture(scope="session")
+def laptop_store() -> Path:
+    """The folder of the latest whole run of the bundled study; made when there is none."""
+    latest = ROOT / "reports" / "laptop_store" / "latest"
+    if not (latest / "run.json").exists():
+        command = [sys.executable, "-m", "journeykit", "run", "laptop_store", "--wait"]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=900)
+    return latest.resolve()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import narwhals as nw
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -30,11 +31,14 @@ def test_an_index_does_not_become_a_column() -> None:
 
 
 def test_sums_are_integers() -> None:
-    import narwhals as nw
-
     table = engine.lazy(pd.DataFrame({"k": ["a", "a"], "x": [2**60, 1]}))
     found = engine.fetch(table.group_by("k").agg(nw.col("x").sum()))
     assert found["x"].tolist() == [2**60 + 1]
+
+
+def test_a_sum_beyond_an_integer_is_a_float() -> None:
+    found = engine.fetch(engine.lazy(pd.DataFrame({"x": [2**62] * 4})).select(nw.col("x").sum()))
+    assert found["x"].tolist() == [2.0**64]
 
 
 def test_a_large_result_is_refused() -> None:

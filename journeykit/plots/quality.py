@@ -52,7 +52,7 @@ def shares(table: pd.DataFrame, label: str, share: str, axis: str) -> Axes:
     ax = theme.axes(7.2, 0.42 * len(table) + 0.9)
     rows = list(range(len(table)))[::-1]
     values = 100 * table[share]
-    errors = [values - 100 * table[f"{share}_low"], 100 * table[f"{share}_high"] - values]
+    errors = theme.reach(values, 100 * table[f"{share}_low"], 100 * table[f"{share}_high"])
     ax.barh(rows, values, color=theme.MAIN, height=0.62)
     ax.errorbar(values, rows, xerr=errors, fmt="none", ecolor=theme.INK, elinewidth=1.1, capsize=2.5)
     for row, value, high in zip(rows, values, 100 * table[f"{share}_high"], strict=True):

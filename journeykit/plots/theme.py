@@ -6,6 +6,7 @@ import io
 from typing import Any, cast
 
 import matplotlib as mpl
+import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -55,6 +56,16 @@ def axes(width: float = 7.2, height: float = 3.6, columns: int = 1) -> Axes:
         figure = Figure(figsize=(width, height))
         parts = figure.subplots(1, columns)
     return parts if columns == 1 else parts[0]
+
+
+def reach(value: Any, low: Any, high: Any) -> np.ndarray:
+    """Return how far an interval reaches to either side of its estimate, as error bars want it.
+
+    Rounding may put a bound of 0 or 1 on the wrong side of an estimate that equals it; a missing bound has no reach.
+    """
+    estimate = np.asarray(value, dtype=float)
+    sides = [estimate - np.asarray(low, dtype=float), np.asarray(high, dtype=float) - estimate]
+    return np.nan_to_num(np.maximum(np.vstack(sides), 0))
 
 
 def svg(ax: Axes) -> str:
