@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
@@ -98,23 +99,25 @@ def plan_share(table: pd.DataFrame) -> Axes:
 def _heat(grid: pd.DataFrame, height: float) -> Axes:
     """Draw shares as a heat map with the numbers in the cells, in percent; empty cells are 0 or not shown."""
     ax = theme.axes(height=height)
-    shares = grid.to_numpy(dtype=float)
-    top = float(pd.DataFrame(shares).max().max())
-    ax.imshow(shares, aspect="auto", cmap=theme.SEQUENTIAL, vmin=0, vmax=top or 1)
-    for row, column in zip(*(~pd.isna(shares)).nonzero(), strict=True):
-        value = shares[row, column]
-        if value > 0:
-            colour = "white" if value > 0.55 * top else theme.INK
-            text = present.number(100 * value, 0) if value >= 0.005 else "<1"
-            ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
-    ax.set_xticks(range(grid.shape[1]), [_cut(str(name), 18) for name in grid.columns])
-    ax.set_yticks(range(grid.shape[0]), [_cut(str(name), 24) for name in grid.index])
+    shares = grid.astype(float)
+    texts = [[_percent(value) for value in row] for row in shares.to_numpy()]
+    sns.heatmap(
+        shares, ax=ax, cmap=theme.SEQUENTIAL, vmin=0, annot=texts, fmt="", annot_kws={"fontsize": 8}, cbar=False,
+        xticklabels=[_cut(str(name), 18) for name in grid.columns],
+        yticklabels=[_cut(str(name), 24) for name in grid.index],
+    )  # fmt: skip
+    ax.set(xlabel="", ylabel="")
     ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.tick_params(axis="y", rotation=0)
     ax.annotate("in %", (1, 1), xycoords="axes fraction", ha="right", va="bottom", fontsize=8, color=theme.MUTED)
     return ax
 
 
 def _cut(text: str, length: int = 130) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _percent(value: float) -> str:
+    if pd.isna(value) or value == 0:
+        return ""
+    return present.number(100 * value, 0) if value >= 0.005 else "<1"
