@@ -1,7 +1,8 @@
 """The journey map: what happens at every touchpoint, who moves on to a later stage, and how people feel there.
 
 Survey touches measure a journey and are no step of it: they are listed on the map, but nobody "reaches" a stage by
-answering a survey, and an answer speaks of the touch before it.
+answering a survey. An answer speaks of the stage that the survey names (column `segment_about`), and where it names
+none, of the touch before it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from journeykit import engine, stats
 from journeykit.errors import require_columns
 
 NEEDS = ("person_id", "position", "stage", "touchpoint", "satisfaction")
+ABOUT = "segment_about"
 DAY = 86_400_000_000  # microseconds
 SATISFACTION = ["satisfaction", "satisfaction_low", "satisfaction_high", "answers_n"]
 MAP = ["stage", "touchpoint", "touches_n", "people_n", "n", "reach_share", "reach_share_low", "reach_share_high"]
@@ -106,7 +108,8 @@ def satisfaction_by_stage(
     columns = ["stage", *SATISFACTION, "answered_people_n"]
     if not stages:
         return stats.not_enough(columns, NO_STAGES)
-    found = _moments(_marked(touches, stages, survey_touchpoints, None), ["rank"], min_n)
+    marked = _marked(touches, stages, survey_touchpoints, None)
+    found = _moments(marked.with_columns(about_rank=nw.col("asked_rank")), ["rank"], min_n)
     table = pd.DataFrame({"rank": range(len(stages)), "stage": list(stages)}).merge(found, on="rank", how="left")
     whole = {name: table[name].fillna(0).astype(int) for name in ("answers_n", "answered_people_n")}
     return table.assign(**whole)[columns]
@@ -171,17 +174,21 @@ def _where(column: str, value: int, then: str) -> Any:
 
 
 def _marked(touches: Any, stages: Sequence[str], surveys: Sequence[str], end: int | None) -> Any:
-    """Add `rank` (of the stage, null outside), `is_survey`, and the stage and touchpoint that an answer speaks of."""
+    """Add `rank` (of the stage, null outside), `is_survey`, and what an answer speaks of.
+
+    `about_rank` and `about_touchpoint` are the person's last staged touch; `asked_rank` is the stage that the survey
+    itself names (column `segment_about`), and where it names none, the stage of the last staged touch.
+    """
     table = engine.lazy(touches)
-    require_columns(table.collect_schema().names(), [*NEEDS, *engine.ORDER], "journey map")
+    columns = table.collect_schema().names()
+    require_columns(columns, [*NEEDS, *engine.ORDER], "journey map")
+    named = nw.col(ABOUT).cast(nw.String) if ABOUT in columns else nw.lit(None, dtype=nw.String)
     if end is not None:
         table = table.filter(nw.col("time_us") <= end)
     stage, touchpoint = nw.col("stage").cast(nw.String), nw.col("touchpoint").cast(nw.String).fill_null("(none)")
-    rank = nw.when(stage == stages[0]).then(0)
-    ranks = nw.coalesce(rank, *[nw.when(stage == name).then(k) for k, name in enumerate(stages) if k])
     table = table.select(
         *engine.ORDER, "person_id", "position", nw.col("satisfaction").cast(nw.Float64), touchpoint=touchpoint,
-        rank=ranks if len(stages) > 1 else rank, is_survey=touchpoint.is_in(list(surveys)),
+        rank=_rank(stage, stages), named_rank=_rank(named, stages), is_survey=touchpoint.is_in(list(surveys)),
     )  # fmt: skip
     spoken = nw.when(~nw.col("is_survey") & ~nw.col("rank").is_null())
     table = table.with_columns(
@@ -191,7 +198,16 @@ def _marked(touches: Any, stages: Sequence[str], surveys: Sequence[str], end: in
         nw.col(name).fill_null(strategy="forward").over("person_id", order_by=list(engine.ORDER))
         for name in ("about_rank", "about_touchpoint")
     ]
-    return table.with_columns(*filled)
+    return table.with_columns(*filled).with_columns(
+        asked_rank=nw.when(nw.col("is_survey"))
+        .then(nw.coalesce(nw.col("named_rank"), nw.col("about_rank")))
+        .otherwise(nw.col("about_rank"))
+    )
+
+
+def _rank(stage: Any, stages: Sequence[str]) -> Any:
+    ranks = [nw.when(stage == name).then(k) for k, name in enumerate(stages)]
+    return nw.coalesce(*ranks) if len(ranks) > 1 else ranks[0]
 
 
 def people_by_stage(touches: Any, stages: Sequence[str], surveys: Sequence[str], end: int | None) -> pd.DataFrame:
@@ -212,7 +228,7 @@ def people_by_stage(touches: Any, stages: Sequence[str], surveys: Sequence[str],
         later = reached & (nw.col("rank") > k) & (nw.col("position") > nw.col(f"entered_{k}"))
         if k == len(stages) - 1:
             later = reached & (nw.col("time_us") > nw.col(f"entry_{k}") + DAY)
-        answer = nw.when((nw.col("about_rank") == k) & ~nw.col("satisfaction").is_null())
+        answer = nw.when((nw.col("asked_rank") == k) & ~nw.col("satisfaction").is_null())
         parts += [
             nw.when(later).then(nw.col("time_us")).min().alias(f"next_{k}"),
             answer.then(1).otherwise(0).sum().alias(f"answers_{k}"),

@@ -208,3 +208,17 @@ def test_readings_and_figures() -> None:
     assert plots.touchpoint_map(table, min_answers=5).get_figure()
     assert plots.stage_flow(flow).get_figure()
     assert readings.findings(table.iloc[:0], table.iloc[:0]) == []
+
+
+def test_a_survey_that_names_its_stage_speaks_of_that_stage() -> None:
+    touches = make_log("u1: visit buy delivery survey | u2: visit survey | u3: visit survey")
+    touches["stage"] = touches["event"].map({"visit": "Look", "buy": "Buy", "delivery": "Deliver", "survey": "Deliver"})
+    touches["touchpoint"] = touches["event"].replace({"survey": "Survey"})
+    touches.loc[touches["event"] == "survey", "satisfaction"] = [0.2, 0.6, 1.0]
+    named = touches.assign(segment_about=[None, None, None, "Buy", None, None, None, "unknown stage"])
+    stages = ["Look", "Buy", "Deliver"]
+    last = journey_map.satisfaction_by_stage(touches, stages=stages).set_index("stage")["satisfaction"]
+    asked = journey_map.satisfaction_by_stage(named, stages=stages).set_index("stage")["satisfaction"]
+    assert last["Deliver"] == 0.2
+    assert asked["Buy"] == 0.2
+    assert asked["Look"] == pytest.approx(0.8)  # not named, or not a stage: the last touch

@@ -62,7 +62,7 @@ def test_findings_of_the_funnel(log: pd.DataFrame) -> None:
     gap = {item.id: item for item in funnel_readings.findings(table, time, many)}["funnel_segments"]
     assert gap.value == pytest.approx(100 * (web["share_of_start"] - app["share_of_start"]))
     assert 0 < (gap.low or 0) < (gap.value or 0) < (gap.high or 0)
-    assert "web converts best" in funnel_readings.segments(many)
+    assert "“web” converts best" in funnel_readings.segments(many)
 
 
 def doubled(log: pd.DataFrame) -> pd.DataFrame:

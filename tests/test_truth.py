@@ -162,6 +162,22 @@ def test_who_cancels_the_care_plan(laptop_store: Path, truth: dict[str, Any]) ->
         assert row["events_n"] <= truth["care_plans_cancelled_n"]
 
 
+def test_satisfaction_is_that_of_the_stage_that_was_asked_about(laptop_store: Path, truth: dict[str, Any]) -> None:
+    score = table(laptop_store, "03_map__score").set_index("stage")
+    for stage in ("Consideration", "Purchase", "Delivery", "Loyalty"):  # support is rated on its tickets as well
+        planted = truth["satisfaction"][stage]
+        row = score.loc[stage]
+        assert row["satisfaction_low"] <= planted["answered_mean"] <= row["satisfaction_high"], stage
+        assert row["answers_n"] == pytest.approx(planted["answered_n"], rel=0.02), stage
+        # Unhappy people answer more often: the page says so and bounds what the silent might think.
+        assert planted["true_mean"] > row["satisfaction_high"], stage
+    bounds = table(laptop_store, "03_map__response").set_index("stage")
+    for stage in ("Consideration", "Purchase", "Delivery", "Loyalty"):
+        true = truth["satisfaction"][stage]["true_mean"]
+        assert bounds.loc[stage, "satisfaction_if_silent_unhappy"] < true
+        assert true < bounds.loc[stage, "satisfaction_if_silent_happy"]
+
+
 def test_which_test_won(laptop_store: Path, truth: dict[str, Any]) -> None:
     verdict = table(laptop_store, "08_experiment__verdict").set_index("experiment")
     decision = verdict["decision"].to_dict()

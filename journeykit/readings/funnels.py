@@ -72,8 +72,8 @@ def segments(table: pd.DataFrame, per: str = "person") -> str:
         return ""
     best, worst = ends.iloc[0], ends.iloc[-1]
     text = (
-        f"{best['segment']} converts best, with {_share(best, 'share_of_start')} of {present.count(best['start_n'])} "
-        f"{_UNITS[per]}, and {worst['segment']} least, with {_share(worst, 'share_of_start')} of "
+        f"“{best['segment']}” converts best, with {_share(best, 'share_of_start')} of {present.count(best['start_n'])} "
+        f"{_UNITS[per]}, and “{worst['segment']}” least, with {_share(worst, 'share_of_start')} of "
         f"{present.count(worst['start_n'])}."
     )
     if best["share_of_start_low"] <= worst["share_of_start_high"]:
@@ -172,7 +172,8 @@ def findings(
                 n=int(table["n"].iloc[0]),
                 unit="share",
                 better="up",
-                caveat="Counts those that take every step in order; who skips a step is not in it.",
+                caveat="Counts those that take every step in order; who skips a step is not in it. A device that nobody "
+                "signed in on counts as a person of its own, which makes early steps too large and this share too low.",
                 table=f"{CHAPTER}__funnel",
                 headline=True,
                 label=f"From {table['step'].iloc[0]} to {last['step']}",
@@ -227,8 +228,8 @@ def _gap(by_segment: pd.DataFrame | None, units: str) -> list[Finding]:
         Finding(
             id="funnel_segments",
             chapter=CHAPTER,
-            statement=f"{best['segment']} converts {present.number(100 * (x - y))} points better than "
-            f"{worst['segment']} ({present.share(x)} against {present.share(y)} of {units}).",
+            statement=f"“{best['segment']}” converts {present.number(100 * (x - y))} points better than "
+            f"“{worst['segment']}” ({present.share(x)} against {present.share(y)} of {units}).",
             value=100 * (x - y),
             low=100 * low,
             high=100 * high,
