@@ -172,8 +172,8 @@ def findings(
                 n=int(table["n"].iloc[0]),
                 unit="share",
                 better="up",
-                caveat="Counts those that take every step in order; who skips a step is not in it. A device that nobody "
-                "signed in on counts as a person of its own, which makes early steps too large and this share too low.",
+                caveat="Counts those that take every step in order; who skips a step is not in it. A device that "
+                "nobody signed in on counts as a person, which makes early steps too large and this share too low.",
                 table=f"{CHAPTER}__funnel",
                 headline=True,
                 label=f"From {table['step'].iloc[0]} to {last['step']}",
