@@ -64,10 +64,9 @@ def run(
     wait: bool,
 ) -> None:
     """Run the chapters of STUDY and build its report."""
-    from journeykit import progress
-    from journeykit.notebooks import ROOT, parse_settings
-    from journeykit.run import Stopped
+    from journeykit.run import Stopped, progress
     from journeykit.run import run as run_study
+    from journeykit.run.notebooks import ROOT, parse_settings
 
     overrides = parse_settings(settings)
     folder = _folder(study)
@@ -102,8 +101,8 @@ def run(
 @_says_what_is_wrong
 def check(study: str, settings: tuple[str, ...]) -> None:
     """Check STUDY without running it: its configuration, its files, what each chapter will do."""
-    from journeykit.notebooks import parse_settings
-    from journeykit.plan import plan
+    from journeykit.run.notebooks import parse_settings
+    from journeykit.run.plan import plan
 
     overrides = parse_settings(settings)
     found = plan(_folder(study), overrides=overrides)
@@ -139,8 +138,8 @@ def simulate(people: int, out: Path, seed: int | None) -> None:
 @_says_what_is_wrong
 def refresh(notebooks: tuple[str, ...]) -> None:
     """Execute the committed notebooks on the bundled study and store them in their fixed form."""
-    from journeykit.refresh import ChapterFailed
-    from journeykit.refresh import refresh as refresh_notebooks
+    from journeykit.run.refresh import ChapterFailed
+    from journeykit.run.refresh import refresh as refresh_notebooks
 
     try:
         refresh_notebooks(notebooks, tell=click.echo)

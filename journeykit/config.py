@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,38 +9,18 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from journeykit.durations import duration, seconds
 from journeykit.errors import JourneyError, nearest
 from journeykit.problems import say
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-def seconds(duration: str) -> int:
-    """Return the seconds of a duration such as "30m", "12h", "7d" or "2w".
-
-    >>> seconds("30m"), seconds("7d")
-    (1800, 604800)
-    """
-    match = re.fullmatch(r"(\d+)([smhdw])", duration)
-    if not match:
-        raise JourneyError(f"{duration!r} is not a duration. Write a whole number and s, m, h, d or w, such as '30m'.")
-    return int(match[1]) * UNITS[match[2]]
-
-
-def _duration(value: Any) -> str:
-    if value == "":
-        return ""
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} has no unit. Write a duration such as '30m' or '7d'")
-    seconds(value)
-    return value
+__all__ = ["Study", "load", "parse", "presets", "seconds"]
 
 
 def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Duration = Annotated[str, BeforeValidator(_duration)]
+Duration = Annotated[str, BeforeValidator(duration)]
 Names = Annotated[list[str], BeforeValidator(_one_or_more)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -69,12 +69,19 @@ metrics = [{ name = "buys", event = "buy" }]
 """
 
 HEADER = "at,event,from,who,value,test,arm\n"
-LOGS = {
-    "one person": HEADER + "2025-01-01,page,ad,u1,,t,control\n2025-01-02,page,ad,u1,,t,control\n",
-    "no rows": HEADER,
-    "an empty file": "",
-    "only bad rows": HEADER + "never,page,ad,u1,,,\n,,,,,,\n",
-    "odd text": HEADER + '2025-01-01,page,"<img src=x onerror=alert(1)>",u1,,t,"a|b"\n2025-01-02,"🛒 *x*",ad,u1,,,\n',
+STUDIES = {
+    "nothing usable": {
+        "header.csv": HEADER,
+        "empty.csv": "",
+        "bad.csv": HEADER + "never,page,ad,u1,,,\n,,,,,,\n2025-01-01,page,ad,u1,,t,control,one,too,many\n",
+    },
+    "one person": {
+        "log.csv": HEADER + "2025-01-01,page,ad,u1,,t,control\n2025-01-02,page,ad,u1,,t,control\n",
+    },
+    "odd text": {
+        "log.csv": HEADER
+        + '2025-01-01,page,"<img src=x onerror=alert(1)>",u1,,t,"a|b"\n2025-01-02,"🛒 *x*",ad,u1,,,\n',
+    },
 }
 
 
@@ -94,12 +101,13 @@ def run_of(reports: Path, study: str) -> tuple[Path, dict[str, Any]]:
     return folder, json.loads((folder / "run.json").read_text())
 
 
-@pytest.mark.parametrize("name", list(LOGS))
+@pytest.mark.parametrize("name", list(STUDIES))
 def test_a_hostile_study_ends_with_sentences_and_not_with_tracebacks(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "hostile"
     (folder / "raw").mkdir(parents=True)
     (folder / "journey.toml").write_text(HOSTILE)
-    (folder / "raw" / "log.csv").write_text(LOGS[name])
+    for file, text in STUDIES[name].items():
+        (folder / "raw" / file).write_text(text)
     done = journeykit("run", str(folder), "--reports", str(tmp_path / "reports"))
     assert done.returncode == 0, done.stdout + done.stderr
     made, run = run_of(tmp_path / "reports", "hostile")

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from journeykit import cli, progress
-from journeykit.refresh import ChapterFailed, normalised
+from journeykit import cli
+from journeykit.run import progress
+from journeykit.run.refresh import ChapterFailed, normalised
 from tests.test_run import STUDY, Toy, make_notebook
 
 ENDED = {"name": "04_funnel", "status": "failed", "seconds": 3.21, "reason": "code cell 2: [red]x\nmore"}
@@ -140,7 +141,7 @@ def test_the_bar_prints_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> Non
 def test_refresh_is_deterministic_and_writes_only_changes(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from journeykit import refresh
+    from journeykit.run import refresh
 
     monkeypatch.setattr(refresh, "ROOT", tmp_path)
     toy.add("01_ingest", "", "import os\nprint(os.path.basename(os.getcwd()))", "1 + 1")

@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from journeykit import notebooks, worker
+from journeykit.run import notebooks, worker
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))

@@ -16,9 +16,10 @@ import nbformat
 import pytest
 
 import journeykit
-from journeykit import notebooks, run, worker
+from journeykit import run
 from journeykit.errors import JourneyError
-from journeykit.locks import Lock
+from journeykit.run import notebooks, worker
+from journeykit.run.locks import Lock
 
 ROOT = Path(journeykit.__file__).parent.parent
 STUDY = """
@@ -365,7 +366,7 @@ def test_exit_codes_and_lines(toy: Toy) -> None:
 def test_lock_waits_for_its_holder(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     holder = subprocess.Popen(
-        [sys.executable, "-c", f"from pathlib import Path; import time; from journeykit.locks import Lock\n"
+        [sys.executable, "-c", f"from pathlib import Path; import time; from journeykit.run.locks import Lock\n"
          f"with Lock(Path({str(path)!r}), 'x'): print('held', flush=True); time.sleep(1.5)"],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -382,7 +383,7 @@ def test_lock_waits_for_its_holder(tmp_path: Path) -> None:
 
 
 def test_latest_is_a_page_where_links_are_not_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from journeykit import record
+    from journeykit.run import record
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError("privilege not held")
@@ -397,7 +398,7 @@ def test_latest_is_a_page_where_links_are_not_possible(tmp_path: Path, monkeypat
 
 
 def test_run_names_are_unique(tmp_path: Path) -> None:
-    from journeykit import record
+    from journeykit.run import record
 
     names = []
     for _ in range(3):

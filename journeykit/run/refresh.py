@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from journeykit import notebooks, worker
 from journeykit.errors import JourneyError
-from journeykit.locks import Lock
-from journeykit.notebooks import ROOT
-from journeykit.pool import environment
+from journeykit.run import notebooks, worker
+from journeykit.run.locks import Lock
+from journeykit.run.notebooks import ROOT
+from journeykit.run.pool import environment
 
 BUNDLED = "laptop_store"  # the study that the notebooks' defaults name
 

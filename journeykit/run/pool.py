@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from journeykit.notebooks import ROOT, Notebook
-from journeykit.worker import Outcome, Task, store
+from journeykit.run.notebooks import ROOT, Notebook
+from journeykit.run.worker import Outcome, Task, store
 
 SCRATCH = ".work"  # folder inside the run for what is not kept
 GRACE_SECONDS = 8  # for a worker to end its kernel before it is killed
@@ -90,7 +90,7 @@ def _start(work: Work, timeout: int, hide: list[tuple[str, str]], together: int)
     order.write_text(json.dumps(asdict(task), ensure_ascii=False), encoding="utf-8")
     log = (scratch / "log.txt").open("wb")
     process = subprocess.Popen(
-        [sys.executable, "-m", "journeykit.worker", str(order)],
+        [sys.executable, "-m", "journeykit.run.worker", str(order)],
         stdin=subprocess.PIPE,  # never written to: its end tells the worker that the runner is gone
         stdout=log,
         stderr=subprocess.STDOUT,

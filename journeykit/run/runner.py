@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from journeykit import notebooks, pool, record
-from journeykit.locks import Lock
-from journeykit.notebooks import ROOT
-from journeykit.plan import Plan, plan
+from journeykit.run import notebooks, pool, record
+from journeykit.run.locks import Lock
+from journeykit.run.notebooks import ROOT
+from journeykit.run.plan import Plan, plan
 
 FIRST = ("01", "02")  # one after the other, and everything needs them
 LAST = ("09",)  # after all others

@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from journeykit.notebooks import ROOT
-from journeykit.plan import Plan
+from journeykit.run.notebooks import ROOT
+from journeykit.run.plan import Plan
 
 
 def make_folder(home: Path) -> tuple[str, Path]:

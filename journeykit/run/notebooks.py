@@ -16,7 +16,7 @@ from pathlib import Path
 
 from journeykit.errors import JourneyError, nearest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 GIVEN = ("study", "run_dir")  # parameters that every chapter declares and that the runner fills in
 TYPES = ("str", "int", "float", "bool")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from journeykit import notebooks
 from journeykit.errors import JourneyError
-from journeykit.notebooks import Notebook
+from journeykit.run import notebooks
+from journeykit.run.notebooks import Notebook
 
 NOT_ASKED = "not asked for"
 
