@@ -51,7 +51,8 @@ def spells(touches: Any, *, start: Sequence[str], end: Sequence[str], as_of: Any
     Events after `as_of` are ignored.
 
     Needs `person_id`, `event`, `timestamp` and the columns of the total order; `by` names a column (the prefix
-    `segment_` may be left out) whose value at the start event becomes `segment`, "unknown" when it is null.
+    `segment_` may be left out) whose last value known by the start event becomes `segment`, "unknown" when there is
+    none. What becomes known later is not used: it would depend on how long the person stayed.
 
     One row per person with a start: person_id, started_at, duration_days (fractional), ended (0 or 1), segment;
     sorted by person_id.
@@ -69,6 +70,9 @@ def spells(touches: Any, *, start: Sequence[str], end: Sequence[str], as_of: Any
     require_columns(columns, ["person_id", "event", *engine.ORDER, *([by] if by else [])], "churn")
     until = _microseconds(as_of)
     t = t.filter(nw.col("time_us") <= until, ~nw.col("person_id").is_null())
+    if by:
+        known = nw.col(by).fill_null(strategy="forward").over("person_id", order_by=list(engine.ORDER))
+        t = t.with_columns(_known=known)
     if start:
         t = t.filter(nw.col("event").is_in([*start, *end]))
     t = t.with_columns(_starts=nw.col("event").is_in(list(start)).cast(nw.Int64) if start else nw.lit(1, nw.Int64))
@@ -78,7 +82,7 @@ def spells(touches: Any, *, start: Sequence[str], end: Sequence[str], as_of: Any
     found = t.with_columns(
         _start_us=nw.when(first).then(nw.col("time_us")),
         _end_us=nw.when(ends).then(nw.col("time_us")),
-        _segment=nw.when(first).then(nw.col(by)) if by else nw.lit(None, nw.String),
+        _segment=nw.when(first).then(nw.col("_known")) if by else nw.lit(None, nw.String),
     )
     table = engine.fetch(
         found.group_by("person_id")

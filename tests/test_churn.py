@@ -522,3 +522,10 @@ def test_readings_of_nothing_say_nothing() -> None:
     first = churn.choose(config.Churn(start=[], end="purchase"))
     said = readings.survival(survival.survival_curve(people(300)), first)
     assert "have not yet reached “purchase”" in said
+
+
+def test_the_segment_is_the_last_value_known_at_the_start() -> None:
+    touches = make_log("u1: visit start end@40d | u2: start visit@1d | u3: visit visit start")
+    touches["segment_device"] = ["mobile", None, "desktop", None, "tablet", "mobile", "desktop", None]
+    found = survival.spells(touches, start=["start"], end=["end"], as_of="2025-03-01", by="device")
+    assert found["segment"].tolist() == ["mobile", "unknown", "desktop"]
