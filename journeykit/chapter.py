@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import html
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -99,8 +99,12 @@ class Chapter:
         plot: Callable[[pd.DataFrame], Axes] | None = None,
         alt: str = "",
         limit: int = 15,
+        columns: Sequence[str] = (),
     ) -> None:
-        """Save a table, then show its figure (if any) and its first `limit` rows; an empty one shows its reason."""
+        """Save a table, then show its figure (if any) and its first `limit` rows; an empty one shows its reason.
+
+        `columns` narrows what is shown, not what is saved; an interval belongs to its estimate.
+        """
         target = self.run_dir / "tables" / f"{self.name}__{name}.csv"
         target.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(target, index=False, float_format="%.10g")
@@ -117,7 +121,7 @@ class Chapter:
                 raw=True,
             )
         rest = f"{len(table) - limit:,} {'more ' if limit else ''}rows in tables/{target.name}"
-        shown = present.table(table, limit, self.currency) if limit else ""
+        shown = present.table(_narrowed(table, columns), limit, self.currency) if limit else ""
         shown += f'<p class="rest">{rest}</p>' if len(table) > limit else ""
         display({"text/html": shown, "text/plain": f"<table {name}: {len(table)} rows>"}, raw=True)
 
@@ -139,9 +143,23 @@ class Chapter:
         return found
 
     def close(self) -> None:
-        """Write the chapter's findings and show them as a list."""
-        findings.save(self._found, self.run_dir / "findings" / f"{self.name}.json")
+        """Write the chapter's findings and show them as a list; a chapter that found nothing says so."""
+        self.finish()
         display(HTML(_finding_list(self._found)))
+
+    def finish(self) -> None:
+        """Write the chapter's findings without showing them, as the summary does, which has none of its own."""
+        findings.save(self._found, self.run_dir / "findings" / f"{self.name}.json")
+
+
+def _narrowed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The columns asked for that the table has, with their bounds, and `unit`, which formats them."""
+    if not columns:
+        return table
+    wanted = [column for name in [*columns, "unit"] for column in (name, f"{name}_low", f"{name}_high")]
+    if "low" in table.columns and columns[-1] in table.columns:
+        wanted += ["low", "high"]
+    return table[[column for column in wanted if column in table.columns]]
 
 
 def _finding_list(found: list[findings.Finding]) -> str:

@@ -92,7 +92,13 @@ def run(
     for chapter in result.chapters:
         if chapter["status"] == "failed" or (chapter["status"] != "passed" and "not asked" not in chapter["reason"]):
             click.echo(f"  {progress.line({**chapter, 'seconds': 0})}")
-    sys.exit(1 if result.status == "failed" else 0)
+    sys.exit(_exit_code(result.chapters) if result.status == "failed" else 0)
+
+
+def _exit_code(chapters: list[dict[str, Any]]) -> int:
+    """Return 2 when all that failed is something the reader can mend in journey.toml or the input, else 1."""
+    errors = [chapter["error"] for chapter in chapters if chapter["status"] == "failed"]
+    return 2 if errors and all("JourneyError" in error for error in errors) else 1
 
 
 @main.command()

@@ -1,132 +1,94 @@
 """What a study is: the model of `journey.toml`, and its reading with all problems reported at once."""
 
+# ruff: noqa: RUF012 (pydantic copies the default of a key)
+
 from __future__ import annotations
 
 import tomllib
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from journeykit.durations import duration, seconds
+from journeykit.config_base import Duration, Name, Names, Part, Zone
+from journeykit.config_questions import Attribution, Churn, Covariate, Experiment, Funnel, Metric, Plan
+from journeykit.config_sources import Emit, Scale, Source, Time
+from journeykit.durations import seconds
 from journeykit.errors import JourneyError, nearest
 from journeykit.problems import say
 
-__all__ = ["Study", "load", "parse", "presets", "seconds"]
-
-
-def _one_or_more(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-Duration = Annotated[str, BeforeValidator(duration)]
-Names = Annotated[list[str], BeforeValidator(_one_or_more)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Part(BaseModel):
-    """A part of journey.toml; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+__all__ = [
+    "Attribution",
+    "Churn",
+    "Covariate",
+    "Emit",
+    "Experiment",
+    "Funnel",
+    "Identity",
+    "Journeys",
+    "Metric",
+    "Part",
+    "Plan",
+    "Privacy",
+    "Scale",
+    "Sessions",
+    "Source",
+    "Stage",
+    "Study",
+    "StudyPart",
+    "Time",
+    "load",
+    "parse",
+    "presets",
+    "seconds",
+]
 
 
 class StudyPart(Part):
     """`[study]`: what is asked."""
 
     title: str
+    """Heading of the report."""
     question: str = ""
+    """What the study is to answer; printed on the index."""
     scope: str = ""
-    timezone: str = "UTC"
+    """Whom and what the data covers; printed on the index."""
+    timezone: Zone = "UTC"
+    """Zone that the study lives in; printed on the index. Times are kept in UTC, and each source names its own zone."""
     currency: str = "EUR"
-    as_of: str = ""  # end of observation, ISO 8601; "" = the last event
+    """Unit of every value; nothing is converted."""
+    as_of: str = ""
+    """End of observation (ISO 8601): what is not over then is open, later rows are quarantined. `""`: last event."""
 
-    @field_validator("timezone")
+    @field_validator("as_of")
     @classmethod
-    def _known_zone(cls, zone: str) -> str:
-        if zone not in available_timezones():
-            raise ValueError(f"{zone!r} is not a time zone.{nearest(zone, available_timezones())}")
-        return zone
-
-
-class Time(Part):
-    """How a source writes a time: its column, its unit or format, and its zone when the text carries none."""
-
-    column: str
-    unit: Literal["text", "s", "ms", "us"] = "text"
-    format: str = ""  # strptime format; "" = ISO 8601
-    zone: str = "UTC"  # zone of times that carry no offset
-
-    @field_validator("zone")
-    @classmethod
-    def _known_zone(cls, zone: str) -> str:
-        ZoneInfo(zone)
-        return zone
-
-
-class Scale(Part):
-    """A satisfaction answer and the scale that maps it to 0–1."""
-
-    column: str
-    low: float
-    high: float
-
-
-class Emit(Part):
-    """One event that a row of a wide table stands for: it happens when `time` is filled (and `when` holds)."""
-
-    event: str
-    time: str  # column
-    when: dict[str, Names] = {}  # column = allowed values
-
-
-class Source(Part):
-    """`[[sources]]`: files of one shape and how their columns become events (or daily spend)."""
-
-    name: Name
-    path: str
-    preset: str = ""
-    kind: Literal["events", "spend"] = "events"
-    format: Literal["csv", "jsonl", "parquet"] = "csv"
-    delimiter: str = ","
-    header_rows: int = 1  # rows before the data; names are in the first
-    once_per: str = ""  # column whose first row carries the record (line items repeat an order)
-    time: Time
-    received: Time | None = None  # when the row arrived, to count late rows
-    late_after: Duration = "24h"
-    event: str = ""  # column
-    event_constant: str = ""
-    event_prefix: str = ""
-    emits: list[Emit] = []  # a wide row that becomes several events
-    where: dict[str, Names] = {}  # column = values of the rows that are meant (test rows are left out and counted)
-    event_id: str = ""  # column; "" = the row's content
-    duplicates: Literal["drop", "keep"] = "drop"
-    sequence: str = ""  # column that orders events of the same time; "" = the row's number
-    identifiers: dict[Name, str] = {}  # identifier = column
-    channel: str = ""  # column
-    channel_constant: str = ""
-    marketing_channel: str = ""
-    team: str = ""
-    value: str = ""
-    value_scale: float = 1.0  # 0.01 for amounts in cents
-    satisfaction: Scale | None = None
-    comment: str = ""
-    segments: dict[Name, str] = {}  # becomes the column segment_<name>
-    properties: list[str] = []  # allow-list of columns kept in `properties`
-    spend: str = ""  # column with the amount, for kind = "spend"
+    def _readable(cls, moment: str) -> str:
+        if moment:
+            try:
+                datetime.fromisoformat(moment)
+            except ValueError:
+                raise ValueError(f"{moment!r} is not a time. Write ISO 8601, such as '2025-12-31T00:00:00Z'") from None
+        return moment
 
 
 class Identity(Part):
     """`[identity]`: who is who."""
 
-    identifiers: list[Name]  # in order of trust
-    devices: list[Name] = []  # those of them that mark a device, which several people may share
+    identifiers: list[Name]
+    """Names of the identifiers in order of trust: an event belongs to the person of the first that it carries."""
+    devices: list[Name] = []
+    """Those of them that several people may share, such as a browser; a shared one joins nobody."""
     blocked: list[str] = ["", "null", "none", "undefined", "anonymous", "unknown", "test", "-1", "(not set)"]
+    """Values that mark nobody (upper or lower case); they are counted and ignored."""
     blocked_patterns: list[str] = ["^[0-]+$"]
+    """Regular expressions of such values; one that fits any part of the value is enough."""
     max_people_per_device: int = 1
+    """A device seen with more people than this counts as shared; only `"graph_strict"` asks."""
     shared_gap: Duration = "30m"
+    """On a shared device a longer silence ends a visit; anonymous events go to a sign-in of the same visit."""
     policy: Literal["none", "graph", "graph_strict"] = "graph_strict"
+    """`"graph_strict"` joins nobody through a shared device; `"graph"` does, and errs more; `"none"` joins nothing."""
 
     @model_validator(mode="after")
     def _devices_are_identifiers(self) -> Identity:
@@ -140,136 +102,73 @@ class Sessions(Part):
     """`[sessions]`: when a visit ends."""
 
     gap: Duration = "30m"
-    identifier: str = ""  # use the source's own session identifier instead of the gap
+    """A longer silence starts a new session; a shorter gap makes more sessions."""
+    identifier: str = ""
+    """Identifier with the source's own session id, used instead of `gap`. Without it, events are one session."""
 
 
 class Journeys(Part):
     """`[journeys]`: where a journey starts, what counts as conversion, when it is over."""
 
-    conversion: Names = []  # events
-    gap: Duration = "60d"  # a journey with no event for so long is over
-    window: Duration = ""  # a conversion later than this after the start does not count; "" = any
-    restart_stages: list[str] = []  # after a conversion, an event of these stages opens the next journey
+    conversion: Names = []
+    """Events that a journey is for; one that has such an event is converted."""
+    gap: Duration = "60d"
+    """A longer silence ends a journey; if it did not convert, it is abandoned."""
+    window: Duration = ""
+    """A conversion later than this after the start of the journey does not count. `""` is any time."""
+    restart_stages: list[str] = []
+    """After a conversion, an event of these stages opens the next journey; with `[]`, any event does."""
 
 
 class Stage(Part):
     """`[[stages]]`: a stage of the journey, with its touchpoints and the team that owns it."""
 
     name: str
+    """Name of the stage; stages are shown in the order of the file."""
     owner: str = ""
+    """Team that findings about the stage are addressed to, and that owns events which name no team."""
     weight: Annotated[float, Field(ge=0)] = 1.0
-    touchpoints: dict[str, Names]  # touchpoint = event names, wildcards allowed
-
-
-class Funnel(Part):
-    """`[funnels.<name>]`: ordered steps and the time allowed for them."""
-
-    steps: list[str] = Field(min_length=2)  # "a | b" are alternatives
-    within: Duration = ""
-    on: Literal["event", "touchpoint", "stage"] = "event"
-    per: Literal["person", "session", "journey"] = "person"
-    by: str = ""
-
-
-class Plan(Part):
-    """`[plans.<name>]`: the journey we believe in; a step ending in "?" is optional."""
-
-    steps: list[str] = Field(min_length=2)
-    on: Literal["event", "touchpoint", "stage"] = "stage"
-
-
-class Attribution(Part):
-    """`[attribution]`: which conversions get credit, looking back how far."""
-
-    conversion: Names = []  # "" = journeys.conversion
-    lookback: Duration = "30d"
-    exclude: list[str] = []
-
-
-class Covariate(Part):
-    """A count of events (or whether there were any) before the landmark, as a covariate of churn."""
-
-    name: Name
-    events: Names
-    without: Names = []  # an event of `events` followed by one of these before the landmark does not count
-    count: bool = False
-    label: str = ""
-
-
-class Churn(Part):
-    """`[churn]`: what it means to leave."""
-
-    start: Names
-    end: Names
-    landmark: Duration = "30d"  # covariates are known by then, and only people still there are compared
-    horizon: Duration = "180d"
-    by: str = ""  # segment of the survival curves
-    covariates: list[Covariate] = []
-
-
-class Metric(Part):
-    """A metric of an experiment: what is counted for each person within the window after exposure."""
-
-    name: Name
-    event: Names
-    kind: Literal["conversion", "count", "value", "satisfaction"] = "conversion"
-    role: Literal["primary", "secondary", "guardrail"] = "primary"
-    better: Literal["up", "down"] = "up"
-    margin: float = 0.0  # harm (absolute) that a guardrail tolerates
-
-
-class Experiment(Part):
-    """`[[experiments]]`: a randomised test, declared before it is read."""
-
-    name: Name
-    title: str = ""  # how reports call it; "" = the name
-    hypothesis: str
-    exposure: str  # event
-    identifier_column: str = "segment_experiment"  # column of touches that holds the experiment's name
-    arm_column: str = "segment_variant"
-    arms: dict[str, float]  # planned split, sums to 1
-    control: str
-    within: Duration = "14d"
-    before: Duration = "28d"  # period before exposure that CUPED uses
-    minimum_effect: float = 0.0  # relative effect worth acting on
-    metrics: list[Metric] = Field(min_length=1)
-    owner: str = ""
-
-    @property
-    def label(self) -> str:
-        return self.title or self.name
-
-    @model_validator(mode="after")
-    def _split_sums_to_one(self) -> Experiment:
-        if abs(sum(self.arms.values()) - 1) > 1e-6:
-            raise ValueError(f"the planned split sums to {sum(self.arms.values()):g}, not to 1")
-        if self.control not in self.arms:
-            raise ValueError(f"control {self.control!r} is not one of the arms ({', '.join(self.arms)})")
-        return self
+    """Share in the Customer Journey Score, scaled so that all sum to 1; fix it before you look at the results."""
+    touchpoints: dict[str, Names]
+    """Touchpoint = its events, wildcards allowed; the first that fits has the event. Others have no stage."""
 
 
 class Privacy(Part):
     """`[privacy]`: what must not be seen in a report."""
 
-    minimum_cell: Annotated[int, Field(ge=1)] = 5  # smaller groups are not shown
+    minimum_cell: Annotated[int, Field(ge=1)] = 5
+    """Groups of fewer people are not shown."""
 
 
 class Study(Part):
     """A whole `journey.toml`."""
 
     study: StudyPart
+    """What is asked."""
     sources: list[Source] = Field(min_length=1)
+    """The exports and what their columns mean."""
     identity: Identity
+    """Who is who."""
     sessions: Sessions = Sessions()
+    """When a visit ends."""
     journeys: Journeys = Journeys()
+    """Where a journey starts, what it is for, when it is over."""
     stages: list[Stage] = []
+    """The map: stages in order, their touchpoints and owners. Without any, 03_map is skipped."""
     funnels: dict[Name, Funnel] = {}
+    """Ordered steps, by name; 04_funnel reads the first. Without any, it is skipped."""
     plans: dict[Name, Plan] = {}
+    """The journeys we believe in, by name; 05_paths reads the first."""
     attribution: Attribution | None = None
+    """Which conversions get credit. Without it, 06_attribution is skipped."""
     churn: Churn | None = None
+    """What it means to leave. Without it, 07_churn is skipped."""
     experiments: list[Experiment] = []
+    """Tests, declared before they are read. Without any, 08_experiment is skipped."""
     privacy: Privacy = Privacy()
-    chapters: dict[str, dict[str, str | int | float | bool]] = {}  # overrides of a notebook's parameters
+    """What must not be seen in a report."""
+    chapters: dict[str, dict[str, str | int | float | bool]] = {}
+    """Parameters of a chapter: `[chapters.04_funnel]` and below it `within = "14d"`; `--set` wins over it."""
 
     @model_validator(mode="after")
     def _names_agree(self) -> Study:
@@ -321,6 +220,10 @@ def parse(raw: dict[str, Any], where: str = "journey.toml") -> Study:
         study = Study.model_validate(raw)
     except ValidationError as error:
         problems += [line for item in error.errors() for line in say(item, raw, Study)]
+    else:
+        from journeykit.vocabulary import unknown_steps  # it needs this module
+
+        problems += unknown_steps(study)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise JourneyError(f"{where}: {count}.\n" + "\n".join(f"  · {line}" for line in problems))

@@ -105,7 +105,7 @@ def write_parquet(frame: Any, path: Path, metadata: dict[str, str] | None = None
     native = nw.to_native(frame, pass_through=True)
     relation = native if isinstance(native, duckdb.DuckDBPyRelation) else nw.to_native(lazy(frame))
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     pairs = ", ".join(f"{key}: '{value}'" for key, value in (metadata or {}).items())
     options = "FORMAT parquet, COMPRESSION zstd" + (f", KV_METADATA {{{pairs}}}" if pairs else "")
     relation.create_view("written", replace=True)
@@ -143,3 +143,6 @@ def query(statement: str) -> nw.LazyFrame[Any]:
 def register(table: pd.DataFrame, name: str) -> None:
     """Make a small pandas table known to `query` under a name."""
     connection().register(name, table)
+
+
+EngineError = duckdb.Error  # what `run`, `rows` and `fetch` raise when the engine refuses

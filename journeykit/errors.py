@@ -20,7 +20,7 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     " Did you mean 'channel'?"
     """
     close = difflib.get_close_matches(word, list(allowed), n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def require_columns(have: Iterable[str], need: Iterable[str], where: str) -> None:

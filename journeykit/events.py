@@ -7,10 +7,11 @@ import hashlib
 
 import pandas as pd
 
-from journeykit import engine, privacy
+from journeykit import __version__, engine, privacy
 from journeykit.config import Emit, Source, Study
-from journeykit.mapping import NULL, TYPED, columns_of, is_blocked, mapped_sql, meant
-from journeykit.sources import RawFile, Rows, find_files, identifier, literal, read_rows
+from journeykit.errors import JourneyError
+from journeykit.mapping import NULL, TYPED, columns_of, is_blocked, local_date, mapped_sql, meant, one_of
+from journeykit.sources import RawFile, Rows, find_files, identifier, literal, mapped_columns, read_rows
 from journeykit.study import ROOT, OpenStudy
 
 TABLES = ("events", "quarantine", "files", "blocked", "spend")
@@ -26,7 +27,7 @@ def ingest(study: OpenStudy) -> bool:
         True when the tables were built, False when they were there for the same inputs.
 
     Raises:
-        JourneyError: a source matches no file, or a mapped column is not in a file.
+        JourneyError: a source matches no file, a mapped column is not in a file, or no row of a source can be used.
     """
     mark = _fingerprint(study)
     if all(study.fingerprint(name) == mark for name in TABLES):
@@ -35,9 +36,17 @@ def ingest(study: OpenStudy) -> bool:
     _prepare(plan)
     for source in plan.sources:
         for file in find_files(source, study.folder):
-            _read(source, file, plan, secret)
+            try:
+                _read(source, file, plan, secret)
+            except engine.EngineError as error:
+                why = str(error).split("\n")[0]
+                raise JourneyError(
+                    f"sources.{source.name}: {file.name} cannot be read as journey.toml describes it: {why}. "
+                    "Look at format, delimiter, header_rows and time."
+                ) from error
+    _refuse_useless(plan)
     _name_touchpoints(plan)
-    note = {"fingerprint": mark, "parts": study.parts_hash("01_ingest")}
+    note = {"fingerprint": mark, "parts": study.parts_hash("01_ingest"), "raw": study.raw_sizes()}
     for name, select in _selects(plan).items():
         engine.write_parquet(engine.query(select), study.path(name), note)
     return True
@@ -45,9 +54,14 @@ def ingest(study: OpenStudy) -> bool:
 
 def _fingerprint(study: OpenStudy) -> str:
     """One hash of what `events` depends on: the bytes of the raw files, parts of journey.toml, the key."""
-    files = [file.fingerprint() for source in study.config.sources for file in find_files(source, study.folder)]
+    files = [
+        f"{source.name}|{file.name}|{file.fingerprint()}"
+        for source in study.config.sources
+        for file in find_files(source, study.folder)
+    ]
     key = hashlib.sha256(privacy.key(ROOT)).hexdigest()
-    return hashlib.sha256("|".join([study.parts_hash("01_ingest"), key, *sorted(files)]).encode()).hexdigest()[:16]
+    parts = [__version__, study.parts_hash("01_ingest"), key, *files]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _prepare(plan: Study) -> None:
@@ -59,7 +73,7 @@ def _prepare(plan: Study) -> None:
         "ledger": "source VARCHAR, file VARCHAR, read_n BIGINT, left_out_n BIGINT, continued_n BIGINT",
         "quarantined": "source VARCHAR, file VARCHAR, line BIGINT, reason VARCHAR, record VARCHAR",
         "blocked_values": "id_name VARCHAR, value VARCHAR, rows_n BIGINT",
-        "spent": "date DATE, marketing_channel VARCHAR, spend DOUBLE",
+        "spent": "row_key VARCHAR, date DATE, marketing_channel VARCHAR, spend DOUBLE",
         "touchpoints": "event VARCHAR, touchpoint VARCHAR, stage VARCHAR, owner VARCHAR",
     }
     for name, definition in made.items():
@@ -71,7 +85,7 @@ def _read(source: Source, file: RawFile, plan: Study, secret: bytes) -> None:
     rows, broken = read_rows(source, file)
     at = f"{literal(source.name)}, {literal(file.name)}"
     engine.run(
-        f"INSERT INTO quarantined SELECT {at}, line, reason, {privacy.redact_record_sql('record')} FROM {broken}"
+        f"INSERT INTO quarantined SELECT {at}, line, reason, '(' || size || ' characters, not shown)' FROM {broken}"
     )
     if not rows.columns:  # an empty file
         engine.run(f"INSERT INTO ledger SELECT {at}, (SELECT count(*) FROM {broken}), 0, 0")
@@ -79,11 +93,21 @@ def _read(source: Source, file: RawFile, plan: Study, secret: bytes) -> None:
     emits: list[Emit | None] = [*source.emits] or [None]
     mapped = [mapped_sql(source, file, rows, emit, plan, secret) for emit in emits]
     engine.run(f"CREATE OR REPLACE TEMP TABLE mapped AS {' UNION ALL BY NAME '.join(mapped)}")
+    if len(source.emits) > 1:
+        # A row that gives several events has one value and one answer: they stand on one event, or sums count twice.
+        lowest = "(SELECT row_number AS r, min(emit_rank) AS lowest FROM mapped GROUP BY row_number)"
+        engine.run(
+            "UPDATE mapped SET value = NULL, satisfaction = NULL, comment = NULL "
+            f"FROM {lowest} WHERE r = row_number AND emit_rank > lowest"
+        )
     # A wide row whose every time is empty stands for nothing; it is set aside rather than lost.
     silent = f"{meant(source, rows)} AND r.source_row NOT IN (SELECT row_number FROM mapped)"
     continued = "0"
     if source.once_per:
-        continued, silent = f"(SELECT count(*) FROM {rows.name} r WHERE {silent})", "false"
+        key = rows.field(source.once_per, f"sources.{source.name}")
+        known = f"(SELECT {key} FROM {rows.name} r WHERE r.source_row IN (SELECT row_number FROM mapped))"
+        continued = f"(SELECT count(*) FROM {rows.name} r WHERE {silent} AND coalesce({key} IN {known}, false))"
+        silent = f"{silent} AND NOT coalesce({key} IN {known}, false)"
     bad = "(SELECT row_number, min(reason) AS reason FROM mapped WHERE reason IS NOT NULL GROUP BY row_number)"
     engine.run(
         f"INSERT INTO ledger SELECT {at}, (SELECT count(*) FROM {rows.name}) + (SELECT count(*) FROM {broken}), "
@@ -97,15 +121,16 @@ def _read(source: Source, file: RawFile, plan: Study, secret: bytes) -> None:
     )
     sound = f"row_number NOT IN (SELECT row_number FROM {bad})"
     if source.kind == "spend":
-        spend = rows.field(source.spend, f"sources.{source.name}")
+        repeats = " || '|' || file || '|' || row_number" if source.duplicates == "keep" else ""
+        key = f"{literal(source.name + '|')} || row_key{repeats}"
         engine.run(
-            f"INSERT INTO spent SELECT CAST(timestamp AS DATE), marketing_channel, TRY_CAST({spend} AS DOUBLE) "
-            f"FROM mapped JOIN {rows.name} r ON r.source_row = row_number WHERE {sound}"
+            f"INSERT INTO spent SELECT {key}, {local_date(source)}, marketing_channel, value FROM mapped WHERE {sound}"
         )
     for name, column in source.identifiers.items():
         text = rows.field(column, f"sources.{source.name}")
         engine.run(
-            f"INSERT INTO blocked_values SELECT {literal(name)}, {text}, count(*) FROM {rows.name} r "
+            f"INSERT INTO blocked_values SELECT {literal(name)}, {_placeholder(text, plan)}, count(*) "
+            f"FROM {rows.name} r "
             f"WHERE {text} IS NOT NULL AND {is_blocked(text, plan)} GROUP BY 2"
         )
     columns = ", ".join(identifier(name) for name in columns_of(plan).all)
@@ -115,17 +140,34 @@ def _read(source: Source, file: RawFile, plan: Study, secret: bytes) -> None:
     )
 
 
+def _placeholder(text: str, plan: Study) -> str:
+    """The SQL of a blocked value: as it is where journey.toml lists it, else only that a pattern fits it."""
+    listed = one_of(text, plan.identity.blocked or [""])
+    return f"CASE WHEN {listed} OR NOT regexp_matches({text}, '[A-Za-z]') THEN {text} ELSE '(fits a pattern)' END"
+
+
 def _redacted(source: Source, rows: Rows, plan: Study, secret: bytes) -> str:
-    """The SQL of a quarantined row: identifiers as tokens, other text redacted."""
-    if rows.json:
-        return privacy.redact_record_sql("r.line")
+    """The SQL of a quarantined row: the columns that are mapped, identifiers as tokens, other text redacted."""
     names = {column: name for name, column in source.identifiers.items()}
+    times = {source.time.column, *(emit.time for emit in source.emits)}
     packed = []
-    for column in rows.columns:
+    for column in mapped_columns(source):
         text = rows.field(column, f"sources.{source.name}")
-        shown = privacy.token_sql(names[column], text, secret) if column in names else privacy.redact_sql(text)
+        shown = privacy.redact_email_sql(text) if column in times else privacy.redact_sql(text)
+        shown = privacy.token_sql(names[column], text, secret) if column in names else shown
         packed.append(f"{literal(column)}, {shown}")
     return f"CAST(json_object({', '.join(packed)}) AS VARCHAR)"
+
+
+def _refuse_useless(plan: Study) -> None:
+    """Raise JourneyError when every row of a source is set aside: then the mapping is wrong, not the rows."""
+    bad = engine.rows(
+        "SELECT source, count(*), mode(reason) FROM quarantined WHERE source NOT IN (SELECT source FROM staged) "
+        "GROUP BY source ORDER BY source"
+    )
+    if bad:
+        lines = [f"sources.{name}: none of its {n:,} rows can be used; most often: {reason}" for name, n, reason in bad]
+        raise JourneyError("\n".join([*lines, "Mend the mapping of these sources in journey.toml, then run again."]))
 
 
 def _name_touchpoints(plan: Study) -> None:
@@ -144,6 +186,7 @@ def _name_touchpoints(plan: Study) -> None:
 def _selects(plan: Study) -> dict[str, str]:
     """The queries that turn the temporary tables into the tables of 01_ingest."""
     columns = columns_of(plan).all
+    spend = ", ".join(literal(source.name) for source in plan.sources if source.kind == "spend") or "''"
     # Rows with the same key are the same row; the first in time wins. The number of an occurrence is part of the
     # event's id where a source keeps its repeats, so that ids stay unique.
     first = "PARTITION BY source, row_key, event ORDER BY timestamp, source_row, file, row_number"
@@ -168,7 +211,7 @@ def _selects(plan: Study) -> dict[str, str]:
     return {
         "events": (
             f"SELECT {listed} FROM ({staged}) s LEFT JOIN touchpoints t USING (event) "
-            "WHERE (s.keep OR occurrence = 1) AND s.event <> 'spend' "
+            f"WHERE (s.keep OR occurrence = 1) AND s.source NOT IN ({spend}) "
             "ORDER BY s.timestamp, s.source, s.source_row, event_id"
         ),
         "quarantine": "SELECT * FROM quarantined ORDER BY source, file, line, reason",
@@ -182,7 +225,8 @@ def _selects(plan: Study) -> dict[str, str]:
         ),
         "blocked": "SELECT id_name, value, sum(rows_n) AS rows_n FROM blocked_values GROUP BY ALL ORDER BY 1, 2",
         "spend": (
-            "SELECT date, marketing_channel, sum(spend) AS spend FROM spent "
-            "GROUP BY ALL ORDER BY date, marketing_channel"
+            "SELECT date, marketing_channel, sum(spend) AS spend FROM (SELECT any_value(date) AS date, "
+            "any_value(marketing_channel) AS marketing_channel, any_value(spend) AS spend FROM spent GROUP BY row_key) "
+            "GROUP BY date, marketing_channel ORDER BY date, marketing_channel"
         ),
     }

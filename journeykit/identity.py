@@ -79,16 +79,28 @@ def shared_devices(nodes: pd.DataFrame, links: pd.DataFrame, plan: Identity) -> 
     personal = nodes[~nodes["id_name"].isin(plan.devices)]
     inner = links[~links["left_name"].isin(plan.devices) & ~links["right_name"].isin(plan.devices)]
     component = components(personal["node"], inner["left_node"], inner["right_node"])
-    seen = links[links["right_name"].isin(plan.devices) & ~links["left_name"].isin(plan.devices)]
-    people = (
-        seen.assign(component=component.reindex(seen["left_node"]).to_numpy())
-        .groupby(["right_name", "right"])["component"]
-        .nunique()
-        .rename("people_n")
-        .reset_index()
-    )
-    over = people[people["people_n"] > plan.max_people_per_device]
-    return over.rename(columns={"right_name": "id_name", "right": "id_token"}).reset_index(drop=True)
+    sides = []
+    for device, person in (("right", "left"), ("left", "right")):  # trust may name a device before a person
+        seen = links[links[f"{device}_name"].isin(plan.devices) & ~links[f"{person}_name"].isin(plan.devices)]
+        owner = component.reindex(seen[f"{person}_node"]).to_numpy()
+        sides.append(pd.DataFrame({"id_name": seen[f"{device}_name"], "id_token": seen[device], "component": owner}))
+    people = pd.concat(sides).groupby(["id_name", "id_token"])["component"].nunique().rename("people_n").reset_index()
+    return people[people["people_n"] > plan.max_people_per_device].reset_index(drop=True)
+
+
+def _without_bridges(own: pd.DataFrame, links: pd.DataFrame, plan: Identity) -> pd.DataFrame:
+    """Drop links between two devices where they would join people: a device alone never merges anybody.
+
+    Two devices seen on one event stay linked as long as only one person, or nobody, signed in on either.
+    """
+    personal = own[~own["id_name"].isin(plan.devices)]
+    inner = links[~links["left_name"].isin(plan.devices) & ~links["right_name"].isin(plan.devices)]
+    people = components(personal["node"], inner["left_node"], inner["right_node"])
+    group = components(own["node"], links["left_node"], links["right_node"])
+    owners = people.groupby(group.reindex(people.index).to_numpy()).nunique()
+    crowded = owners[owners > plan.max_people_per_device].index
+    both = links["left_name"].isin(plan.devices) & links["right_name"].isin(plan.devices)
+    return links[~(both & group.reindex(links["left_node"]).isin(crowded).to_numpy())]
 
 
 def stitch(events: Any, plan: Identity) -> Stitched:
@@ -116,6 +128,8 @@ def stitch(events: Any, plan: Identity) -> Stitched:
         links = links.head(0)
     open_links = links[~links["left_node"].isin(cut) & ~links["right_node"].isin(cut)]
     own = nodes[~nodes["node"].isin(cut)]
+    if plan.policy == "graph_strict":
+        open_links = _without_bridges(own, open_links, plan)
     group = components(own["node"], open_links["left_node"], open_links["right_node"])
     own = own.assign(group=group.reindex(own["node"]).to_numpy())
     grouped = _group_of_event(table, own, plan)

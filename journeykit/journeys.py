@@ -60,16 +60,25 @@ def add_sessions(events: Any, *, gap: str = "30m", identifier: str = "") -> nw.L
     """
     table = engine.lazy(events)
     if identifier:
-        return _sessions_of_source(table, identifier)
-    table = table.with_columns(
-        _since=nw.col("time_us") - nw.col("time_us").shift(1).over("person_id", order_by=ORDER)
-    ).with_columns(_start=nw.when(nw.col("_since") <= seconds(gap) * MICRO).then(0).otherwise(1))
-    table = table.with_columns(_number=nw.col("_start").cum_sum().over("person_id", order_by=ORDER))
-    return _numbered(table, "session_id").drop("_since", "_start")
+        return _sessions_of_source(table, identifier, gap)
+    return _numbered(_gap_number(table, gap, ["person_id"]), "session_id")
 
 
-def _sessions_of_source(table: nw.LazyFrame[Any], identifier: str) -> nw.LazyFrame[Any]:
-    keyed = table.with_columns(_key=nw.coalesce(nw.col(identifier), nw.lit("")))
+def _gap_number(table: nw.LazyFrame[Any], gap: str, within: list[str]) -> nw.LazyFrame[Any]:
+    """Add `_number`, which counts up where more than `gap` has passed since the event before."""
+    table = table.with_columns(_since=nw.col("time_us") - nw.col("time_us").shift(1).over(*within, order_by=ORDER))
+    table = table.with_columns(_start=nw.when(nw.col("_since") <= seconds(gap) * MICRO).then(0).otherwise(1))
+    table = table.with_columns(_number=nw.col("_start").cum_sum().over(*within, order_by=ORDER))
+    return table.drop("_since", "_start")
+
+
+def _sessions_of_source(table: nw.LazyFrame[Any], identifier: str, gap: str) -> nw.LazyFrame[Any]:
+    # Events without the source's session follow the gap, among themselves.
+    lacks = table.with_columns(_lacks=nw.when(nw.col(identifier).is_null()).then(1).otherwise(0))
+    lacks = _gap_number(lacks, gap, ["person_id", "_lacks"])
+    keyed = lacks.with_columns(
+        _key=nw.coalesce(nw.col(identifier), nw.concat_str(nw.lit("gap "), nw.col("_number").cast(nw.String)))
+    ).drop("_lacks", "_number")
     first = engine.fetch(
         keyed.group_by("person_id", "_key").agg(_us=nw.col("time_us").min(), _id=nw.col("event_id").min())
     ).sort_values(["person_id", "_us", "_id"], ignore_index=True)
@@ -150,8 +159,8 @@ def add_order(touches: Any) -> nw.LazyFrame[Any]:
 def journeys(touches: Any, *, plan: Journeys, as_of: pd.Timestamp) -> nw.LazyFrame[Any]:
     """Sum touches up to journeys.
 
-    `converted`: a conversion within `window` of the start; `open`: none yet, and not quiet for `gap` at `as_of`, so
-    that it may still convert; `abandoned`: the rest.
+    `converted`: a conversion within `window` of the start; `open`: none yet, not quiet for `gap` at `as_of` and its
+    `window` not over, so that it may still convert; `abandoned`: the rest.
 
     Args:
         touches: needs journey_id, person_id, session order, event, channel, marketing_channel and value.
@@ -166,6 +175,7 @@ def journeys(touches: Any, *, plan: Journeys, as_of: pd.Timestamp) -> nw.LazyFra
     table = table.with_columns(
         _one=nw.when(~nw.col("event_id").is_null()).then(1).otherwise(0),
         _conversion_us=nw.when(nw.col("event").is_in(plan.conversion)).then(nw.col("time_us")),
+        _without=nw.when(nw.col("channel").is_null()).then(1).otherwise(0),
         _from=nw.coalesce(nw.col("marketing_channel"), nw.col("channel"), nw.lit("unknown")),
     ).with_columns(_place=nw.col("_one").cum_sum().over("journey_id", order_by=ORDER))
     made = (
@@ -176,6 +186,7 @@ def journeys(touches: Any, *, plan: Journeys, as_of: pd.Timestamp) -> nw.LazyFra
             ended_at=nw.col("timestamp").max(),
             touches_n=nw.col("_one").sum(),
             channels_n=nw.col("channel").n_unique(),
+            _without=nw.col("_without").max(),
             entry_channel=nw.col("_entry").max(),
             value=nw.col("value").sum(),
             _first_us=nw.col("time_us").min(),
@@ -188,12 +199,15 @@ def journeys(touches: Any, *, plan: Journeys, as_of: pd.Timestamp) -> nw.LazyFra
     if plan.window:
         converted = converted & (nw.col("_conversion_us") - nw.col("_first_us") <= seconds(plan.window) * MICRO)
     still_open = end_us - nw.col("_last_us") <= seconds(plan.gap) * MICRO
+    if plan.window:
+        still_open = still_open & (end_us - nw.col("_first_us") <= seconds(plan.window) * MICRO)
     made = made.with_columns(
         outcome=nw.when(converted)
         .then(nw.lit("converted"))
         .otherwise(nw.when(still_open).then(nw.lit("open")).otherwise(nw.lit("abandoned"))),
         duration_days=(nw.col("_last_us") - nw.col("_first_us")) / (86400 * MICRO),
         touches_n=nw.col("touches_n").cast(nw.Int64),
+        channels_n=(nw.col("channels_n") - nw.col("_without")).cast(nw.Int64),  # null is no channel
     )
     order = ["journey_id", "person_id", "started_at", "ended_at", "outcome", "touches_n", "channels_n"]
     return made.select(*order, "entry_channel", "duration_days", "value")

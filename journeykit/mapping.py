@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from journeykit import privacy
 from journeykit.config import Emit, Source, Study, seconds
-from journeykit.sources import RawFile, Rows, clock_change, identifier, literal, utc
+from journeykit.sources import RawFile, Rows, identifier, literal
+from journeykit.times import clock_change, utc
 
 EARLIEST = "2005-01-01"
 NULL = "CAST(NULL AS VARCHAR)"
@@ -72,32 +73,35 @@ def mapped_sql(source: Source, file: RawFile, rows: Rows, emit: Emit | None, pla
     names = columns_of(plan)
     raw_ids = {name: field(source.identifiers.get(name, "")) for name in names.identifiers}
     usable = {name: f"CASE WHEN NOT {is_blocked(text, plan)} THEN {text} END" for name, text in raw_ids.items()}
-    row_key = f"md5({field(source.event_id)})" if source.event_id else f"md5({rows.record()})"
-    kind = literal(emit.event) if emit else literal("")
+    row_key = f"md5(coalesce({field(source.event_id)}, {rows.record()}))"
+    # Events of one row happen in the order in which journey.toml lists them, also when their times are equal.
+    place = f"{source.emits.index(emit)}-" if emit else ""
+    event = _event(source, emit, field(source.event))
     selected = {
         "row_number": "r.source_row",
+        "emit_rank": str(_rank(source, emit)),
         "file": literal(file.name),
         "row_key": row_key,
         "has_time": f"{time_text} IS NOT NULL",
         "has_identifier": _any_of(list(raw_ids.values())),
         "has_usable": _any_of(list(usable.values())),
-        "has_value": f"{field(source.value)} IS NOT NULL",
+        "has_value": f"{field(source.spend or source.value)} IS NOT NULL",
         "has_answer": f"{field(source.satisfaction.column)} IS NOT NULL" if source.satisfaction else "false",
         "late": _late(source, rows, time),
         "clock": clock_change(source.time, time_text),
-        "event_id": f"substr(md5({literal(source.name + '|')} || {row_key} || '|' || {kind}), 1, 16)",
+        "event_id": f"{literal(place)} || substr(md5({literal(source.name)} || {row_key} || {event}), 1, 16)",
         "timestamp": time,
         "source": literal(source.name),
         "source_row": f"TRY_CAST({field(source.sequence)} AS BIGINT)" if source.sequence else "r.source_row",
-        "event": _event(source, emit, field(source.event)),
+        "event": event,
         "channel": literal(source.channel_constant) if source.channel_constant else _text(field(source.channel)),
         "marketing_channel": _text(field(source.marketing_channel)),
         "touchpoint": NULL,
         "stage": NULL,
         "team": _text(field(source.team)),
-        "value": f"TRY_CAST({field(source.value)} AS DOUBLE) * {source.value_scale}",
+        "value": _amount(source, field(source.spend or source.value)),
         "satisfaction": _satisfaction(source, field),
-        "comment": _text(field(source.comment)),
+        "comment": NULL if not source.comment else privacy.redact_sql(field(source.comment)),
         "properties": _properties(source, field),
         **{f"id_{name}": privacy.token_sql(name, text, secret) for name, text in usable.items()},
         **{f"segment_{name}": _text(field(source.segments.get(name, ""))) for name in names.segments},
@@ -105,9 +109,17 @@ def mapped_sql(source: Source, file: RawFile, rows: Rows, emit: Emit | None, pla
     listed = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in selected.items())
     once = ""
     if source.once_per:
-        once = f" QUALIFY row_number() OVER (PARTITION BY {field(source.once_per)} ORDER BY r.source_row) = 1"
+        key = f"coalesce({field(source.once_per)}, 'row ' || r.source_row)"
+        once = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY r.source_row) = 1"
     query = f"SELECT {listed} FROM {rows.name} r WHERE {' AND '.join(happens)}{once}"
     return f"SELECT *, {_reason(source, plan)} AS reason FROM ({query})"
+
+
+def _rank(source: Source, emit: Emit | None) -> int:
+    """The place of an event among those that a row may give: those that carry its measures first, then as listed."""
+    if emit is None:
+        return 0
+    return source.emits.index(emit) + (0 if emit.measures else len(source.emits))
 
 
 def _where(source: Source) -> str:
@@ -119,7 +131,14 @@ def _any_of(texts: list[str]) -> str:
 
 
 def _text(text: str) -> str:
-    return text if text == NULL else privacy.redact_sql(text)
+    """A name rather than free text: an address has no place in it, a number has (a date, a campaign's id)."""
+    return text if text == NULL else privacy.redact_email_sql(text)
+
+
+def _amount(source: Source, text: str) -> str:
+    """An amount; what is no finite number is null, which the reasons tell from an empty one."""
+    number = f"TRY_CAST({text} AS DOUBLE)"
+    return f"CASE WHEN isfinite({number}) THEN {number} * {source.value_scale} END"
 
 
 def _event(source: Source, emit: Emit | None, text: str) -> str:
@@ -135,6 +154,12 @@ def _late(source: Source, rows: Rows, time: str) -> str:
         return "false"
     received = utc(source.received, rows.field(source.received.column, _where(source)))
     return f"coalesce({received} - ({time}) > INTERVAL {seconds(source.late_after or '24h')} SECOND, false)"
+
+
+def local_date(source: Source) -> str:
+    """Return the SQL of the day of a time, where the source lives."""
+    zone = literal(source.time.zone)
+    return f"CAST(timezone({zone}, timezone('UTC', timestamp)) AS DATE)"
 
 
 def _satisfaction(source: Source, field: object) -> str:
@@ -163,6 +188,7 @@ def _reason(source: Source, plan: Study) -> str:
     )
     return (
         "CASE WHEN NOT has_time THEN 'no time' WHEN timestamp IS NULL THEN 'time cannot be read' "
+        "WHEN NOT isfinite(timestamp) THEN 'time is not plausible' "
         f"WHEN timestamp < TIMESTAMP '{EARLIEST}' OR timestamp > timezone('UTC', {latest}) "
         "THEN 'time is not plausible' "
         f"WHEN event IS NULL THEN 'no event' {person}"

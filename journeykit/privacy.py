@@ -8,12 +8,13 @@ import os
 import secrets
 from pathlib import Path
 
+from journeykit.errors import JourneyError
+
 KEY_FILE = ".journeykit-key"
 TOKEN_LENGTH = 24  # 96 bits: no chance collision among a billion identifiers
 
-EMAIL = r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}"
+EMAIL = r"[^\s@<>,;:=?&/()]+(@|%40)[^\s@<>,;:=?&/()]+\.[^\s@<>,;:=?&/().]{2,}"
 PHONE = r"\+?\d[\d ()/.-]{6,}\d"
-LONG_CODE = r"[A-Za-z0-9_-]*\d[A-Za-z0-9_.-]{5,}"
 
 
 def key(root: Path) -> bytes:
@@ -26,13 +27,23 @@ def key(root: Path) -> bytes:
         return given.encode()
     path = root / KEY_FILE
     if not path.exists():
+        # Written whole beside its name first: a half-made key would be another key.
+        part = path.with_name(f"{path.name}.{os.getpid()}")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32))
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(32))
+            os.link(part, path)
         except FileExistsError:
             pass  # another run made it between the check and now
-    return path.read_text(encoding="ascii").strip().encode()
+        finally:
+            part.unlink()
+    found = path.read_text(encoding="ascii").strip().encode()
+    if len(found) < 16:
+        raise JourneyError(
+            f"{path.name}: the key of the tokens is empty or too short. Delete the file; one is made anew."
+        )
+    return found
 
 
 def normalise(value: str) -> str:
@@ -41,7 +52,7 @@ def normalise(value: str) -> str:
     >>> normalise(" Ada@Example.com ")
     'ada@example.com'
     """
-    value = value.strip()
+    value = value.strip(" ")
     return value.lower() if "@" in value else value
 
 
@@ -65,12 +76,11 @@ def token_sql(name: str, text: str, secret: bytes) -> str:
     return f"CASE WHEN {text} IS NOT NULL THEN substr({digest}, 1, {TOKEN_LENGTH}) END"
 
 
+def redact_email_sql(text: str) -> str:
+    """Return the SQL that replaces e-mail addresses in text."""
+    return f"regexp_replace({text}, '{EMAIL}', '<e-mail>', 'g')"
+
+
 def redact_sql(text: str) -> str:
-    """Return the SQL that replaces e-mail addresses and telephone numbers in text."""
-    without_email = f"regexp_replace({text}, '{EMAIL}', '<e-mail>', 'g')"
-    return f"regexp_replace({without_email}, '{PHONE}', '<number>', 'g')"
-
-
-def redact_record_sql(text: str) -> str:
-    """Return the SQL that redacts a broken row, whose columns are unknown: every code with a digit goes as well."""
-    return f"regexp_replace({redact_sql(text)}, '{LONG_CODE}', '<code>', 'g')"
+    """Return the SQL that replaces e-mail addresses and telephone numbers in free text."""
+    return f"regexp_replace({redact_email_sql(text)}, '{PHONE}', '<number>', 'g')"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import io
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from journeykit import engine
-from journeykit.config import Source, Time
+from journeykit.config import Source
 from journeykit.errors import JourneyError, nearest
-
-OFFSET = r":\d.*\d\s*(Z|UTC|[+-]\d{2}(:?\d{2})?)$"  # a zone after a time of day, so that no date ends in one
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,12 @@ class Rows:
         In JSON, `a.b` is a path, and where `a` is a list of `{key, value: {…}}` it is the value of key `b`.
         """
         if column not in self.columns:
+            hint = nearest(column, self.columns)
+            found = next((mark for mark in (";", "\t", "|") if len(self.columns) == 1 and mark in self.columns[0]), "")
+            if found:
+                hint = f" The file seems to be separated by {found!r}: set delimiter = {found!r}."
             raise JourneyError(
-                f"{where}: column {column!r} is not in the file.{nearest(column, self.columns)} "
-                f"It has: {', '.join(self.columns)}."
+                f"{where}: column {column!r} is not in the file.{hint} It has: {', '.join(self.columns)}."
             )
         return f"nullif(trim(CAST(r.{identifier(column)} AS VARCHAR)), '')"
 
@@ -91,19 +95,54 @@ def identifier(name: str) -> str:
 def read_rows(source: Source, file: RawFile) -> tuple[Rows, str]:
     """Read a file into the temporary table `raw_rows`; return it and the name of the table of broken rows.
 
-    `raw_broken` has one row per broken row: line, reason, record. Every physical row is in one of the two.
+    `raw_broken` has one row per broken row: line, reason, size (characters). Every physical row is in one of the two;
+    a count of the file's lines that does not go through the engine's reader makes sure of it.
+
+    Raises:
+        JourneyError: the file cannot be read as what journey.toml says it is.
     """
     engine.run("DROP TABLE IF EXISTS raw_rows; DROP TABLE IF EXISTS raw_broken")
-    if source.format == "jsonl":
-        return _read_json_lines(source, file), "raw_broken"
+    engine.run("CREATE TEMP TABLE raw_broken (line BIGINT, reason VARCHAR, size BIGINT)")
     if source.format == "parquet":
         engine.run(
             "CREATE TEMP TABLE raw_rows AS SELECT row_number() OVER () AS source_row, * "
-            f"FROM read_parquet({literal(str(file.path))})"
+            f"FROM read_parquet({path_literal(file.path)})"
         )
-        engine.run("CREATE TEMP TABLE raw_broken (line BIGINT, reason VARCHAR, record VARCHAR)")
         return Rows("raw_rows", _columns(), json=False), "raw_broken"
-    return _read_csv(source, file), "raw_broken"
+    if source.format == "jsonl":
+        rows, headers = _read_json_lines(source, file), 0
+        spanned = "0"
+    else:
+        rows, headers = _read_csv(source, file)
+        spanned = " + ".join(f"count_newlines({identifier(name)})" for name in rows.columns) or "0"
+    one = "replace(replace(t, chr(13) || chr(10), chr(10)), chr(13), chr(10))"
+    newlines = f"coalesce(len({one}) - len(replace({one}, chr(10), '')), 0)"
+    engine.run(f"CREATE OR REPLACE TEMP MACRO count_newlines(t) AS {newlines}")
+    found = engine.rows(
+        f"SELECT (SELECT count(*) + coalesce(sum({spanned}), 0) FROM raw_rows) + (SELECT count(*) FROM raw_broken)"
+    )[0][0]
+    lost = _count_lines(file.path) - headers - int(found)
+    if lost > 0:
+        raise JourneyError(
+            f"sources.{source.name}: {file.name}: {lost:,} lines are in no row. A quote that is opened and not closed "
+            "does this; mend the file, or set delimiter and header_rows."
+        )
+    return rows, "raw_broken"
+
+
+def path_literal(path: Path) -> str:
+    """Return a path as an SQL string in which nothing is a wildcard."""
+    return literal("".join(f"[{mark}]" if mark in "[*?" else mark for mark in str(path)))
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _count_lines(path: Path) -> int:
+    """Count the lines of a file that hold anything, in bounded memory."""
+    with _open(path) as lines:
+        return sum(1 for line in lines for part in line.split(b"\r") if part.strip())
 
 
 def _columns() -> tuple[str, ...]:
@@ -111,25 +150,38 @@ def _columns() -> tuple[str, ...]:
     return tuple(name for name in names if name != "source_row")
 
 
+def _forget_rejects() -> None:
+    engine.run("DROP TABLE IF EXISTS reject_errors; DROP TABLE IF EXISTS reject_scans")
+
+
 def _read_json_lines(source: Source, file: RawFile) -> Rows:
+    _forget_rejects()
     engine.run(
-        "CREATE TEMP TABLE lines AS SELECT row_number() OVER () AS source_row, line FROM read_csv("
-        f"{literal(str(file.path))}, columns = {{'line': 'VARCHAR'}}, header = false, auto_detect = false, "
-        "delim = '\x1f', quote = '', escape = '', null_padding = true, strict_mode = false, "
+        "CREATE OR REPLACE TEMP TABLE lines AS SELECT row_number() OVER () AS source_row, line FROM read_csv("
+        f"{path_literal(file.path)}, columns = {{'line': 'VARCHAR'}}, header = false, auto_detect = false, "
+        "delim = '\x1f', quote = '', escape = '', null_padding = true, store_rejects = true, "
         "max_line_size = 33554432)"
     )
     good = "CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' ELSE false END"
-    columns = _mapped_columns(source)
+    columns = mapped_columns(source)
     engine.run(f"CREATE TEMP TABLE raw_rows AS {_json_fields(columns, f'SELECT * FROM lines WHERE {good}')}")
     engine.run(
-        "CREATE TEMP TABLE raw_broken AS SELECT source_row AS line, 'row is not a JSON object' AS reason, "
-        f"line AS record FROM lines WHERE line IS NOT NULL AND trim(line) <> '' AND NOT coalesce({good}, false)"
+        "INSERT INTO raw_broken SELECT source_row, 'row is not a JSON object', len(line) FROM lines "
+        f"WHERE trim(line) <> '' AND NOT coalesce({good}, false)"
     )
-    engine.run("DROP TABLE lines")
+    _keep_rejects()
     return Rows("raw_rows", columns, json=True)
 
 
-def _mapped_columns(source: Source) -> tuple[str, ...]:
+def _keep_rejects() -> None:
+    """Note the rows that the reader rejected, once each."""
+    engine.run(
+        "INSERT INTO raw_broken SELECT line, 'row is broken: ' || lower(any_value(CAST(error_type AS VARCHAR))), "
+        "len(any_value(csv_line)) FROM reject_errors GROUP BY line"
+    )
+
+
+def mapped_columns(source: Source) -> tuple[str, ...]:
     """Return every column that the mapping of a source names, once."""
     emits = [name for emit in source.emits for name in (emit.time, *emit.when)]
     singles = [
@@ -168,78 +220,84 @@ def _json_fields(columns: tuple[str, ...], lines: str) -> str:
     return f"SELECT source_row, line, {', '.join(fields)} FROM ({parsed})"
 
 
-def _read_csv(source: Source, file: RawFile) -> Rows:
-    header = _header(source, file)
-    engine.run("DROP TABLE IF EXISTS reject_errors; DROP TABLE IF EXISTS reject_scans")
-    if not header:
+def _read_csv(source: Source, file: RawFile) -> tuple[Rows, int]:
+    """Read a CSV file; return its rows and the number of its lines that are header."""
+    names, headers = _header(source, file)
+    _forget_rejects()
+    if not names:
         engine.run("CREATE TEMP TABLE raw_rows (source_row BIGINT)")
-        engine.run("CREATE TEMP TABLE raw_broken (line BIGINT, reason VARCHAR, record VARCHAR)")
-        return Rows("raw_rows", (), json=False)
-    types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in header)
+        return Rows("raw_rows", (), json=False), headers
+    with tempfile.TemporaryDirectory() as folder:
+        path = file.path
+        for attempt in range(MENDS):
+            try:
+                _load_csv(path, names, source)
+            except engine.EngineError:
+                if attempt:
+                    raise
+                path = _one_kind_of_line_end(file.path, Path(folder))
+                continue
+            opened = engine.rows(
+                "SELECT DISTINCT line_byte_position FROM reject_errors "
+                "WHERE CAST(error_type AS VARCHAR) = 'UNQUOTED VALUE' AND csv_line LIKE '%' || chr(10) || '%_'"
+            )
+            if not opened:
+                break
+            # A quote that is never closed takes the lines after it with it: only its own line is broken.
+            if path == file.path:
+                path = _one_kind_of_line_end(file.path, Path(folder))
+                continue
+            _blank(path, int(opened[0][0]))
+    _keep_rejects()
+    return Rows("raw_rows", _columns(), json=False), headers
+
+
+MENDS = 50  # lines with an unclosed quote that are set aside one by one, before the file is refused
+
+
+def _load_csv(path: Path, names: list[str], source: Source) -> None:
+    types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
+    _forget_rejects()
     engine.run(
-        "CREATE TEMP TABLE raw_rows AS SELECT * FROM (SELECT row_number() OVER () AS source_row, * FROM read_csv("
-        f"{literal(str(file.path))}, columns = {{{types}}}, header = true, auto_detect = false, "
-        f"delim = {literal(source.delimiter)}, quote = '\"', escape = '\"', new_line = '\\n', "
-        "store_rejects = true, max_line_size = 33554432)) "
-        f"WHERE source_row >= {source.header_rows}"
+        "CREATE OR REPLACE TEMP TABLE raw_rows AS SELECT row_number() OVER () AS source_row, * FROM read_csv("
+        f"{path_literal(path)}, columns = {{{types}}}, header = false, skip = {source.header_rows}, "
+        f"auto_detect = false, delim = {literal(source.delimiter)}, quote = '\"', escape = '\"', store_rejects = true, "
+        "max_line_size = 33554432)"
     )
-    engine.run(
-        "CREATE TEMP TABLE raw_broken AS SELECT line, "
-        "'row is broken: ' || lower(any_value(CAST(error_type AS VARCHAR))) AS reason, any_value(csv_line) AS record "
-        "FROM reject_errors GROUP BY line"
-    )
-    return Rows("raw_rows", _columns(), json=False)
 
 
-def _header(source: Source, file: RawFile) -> list[str]:
-    """Return the names in a CSV file's first row; names that occur twice get a number."""
-    opener = gzip.open if file.path.suffix == ".gz" else open
-    with opener(file.path, "rt", encoding="utf-8-sig", errors="replace", newline="") as lines:
-        first = next(csv.reader(lines, delimiter=source.delimiter), [])
-    seen: dict[str, int] = {}
-    names = []
-    for position, name in enumerate(first, start=1):
-        name = name.strip() or f"column_{position}"
-        seen[name] = seen.get(name, 0) + 1
-        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
-    return names
+def _one_kind_of_line_end(path: Path, folder: Path) -> Path:
+    """Copy a file with every line ended by a newline alone, which the reader asks of a file of mixed line ends."""
+    target = folder / "lines.csv"
+    with _open(path) as lines, target.open("wb") as out:
+        for line in lines:
+            out.write(line.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
+    return target
 
 
-def utc(time: Time, text: str) -> str:
-    """Return the SQL that reads a time as UTC (a timestamp without zone); null where it cannot be read.
-
-    A time with an offset is converted; one without is read in `zone`. At a daylight-saving change an ambiguous local
-    time is the first of the two, a local time that does not exist moves forward by the hour that was skipped.
-    """
-    if time.unit != "text":
-        factor = {"s": 1_000_000, "ms": 1000, "us": 1}[time.unit]
-        return f"make_timestamp(CAST(TRY_CAST({text} AS DECIMAL(30, 6)) * {factor} AS BIGINT))"
-    if time.format:
-        parsed = f"try_strptime({text}, {literal(time.format)})"
-        return f"timezone('UTC', {parsed})" if "%z" in time.format else from_local(parsed, time.zone)
-    spaced = f"regexp_replace({text}, '\\s*([+-]\\d{{2}}):?(\\d{{2}})?$', '\\1:\\2')"
-    offset = f"timezone('UTC', TRY_CAST({spaced} AS TIMESTAMPTZ))"
-    local = from_local(f"TRY_CAST({text} AS TIMESTAMP)", time.zone)
-    return f"CASE WHEN regexp_matches({text}, '{OFFSET}') THEN {offset} ELSE {local} END"
+def _blank(path: Path, start: int) -> None:
+    """Overwrite the line that starts at a byte with question marks, which make it a row of too few columns."""
+    with path.open("r+b") as file:
+        file.seek(start)
+        line = file.readline().rstrip(b"\n")
+        file.seek(start)
+        file.write(b"?" * len(line))
 
 
-def from_local(local: str, zone: str) -> str:
-    """Return the SQL of a local time in UTC; of two possible instants it is the first."""
-    if zone == "UTC":
-        return local
-    instant = f"timezone({literal(zone)}, {local})"
-    earlier = f"({instant} - INTERVAL 1 HOUR)"
-    first = f"CASE WHEN timezone({literal(zone)}, {earlier}) = {local} THEN {earlier} ELSE {instant} END"
-    return f"timezone('UTC', {first})"
-
-
-def clock_change(time: Time, text: str) -> str:
-    """Return the SQL that names a local time 'ambiguous' or 'skipped' at a daylight-saving change, or null."""
-    if time.unit != "text" or time.zone == "UTC" or "%z" in time.format:
-        return "NULL"
-    local = f"try_strptime({text}, {literal(time.format)})" if time.format else f"TRY_CAST({text} AS TIMESTAMP)"
-    zone = literal(time.zone)
-    instant = f"timezone({zone}, {local})"
-    twice = " OR ".join(f"timezone({zone}, {instant} {sign} INTERVAL 1 HOUR) = {local}" for sign in "+-")
-    kind = f"CASE WHEN timezone({zone}, {instant}) <> {local} THEN 'skipped' WHEN {twice} THEN 'ambiguous' END"
-    return kind if time.format else f"CASE WHEN NOT regexp_matches({text}, '{OFFSET}') THEN {kind} END"
+def _header(source: Source, file: RawFile) -> tuple[list[str], int]:
+    """Return the names in a CSV file's first row, each unique whatever its case, and how many lines are header."""
+    with _open(file.path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as lines:
+        reader = csv.reader(lines, delimiter=source.delimiter)
+        first = next(reader, [])
+        for _ in range(source.header_rows - 1):
+            next(reader, None)
+        headers = reader.line_num
+    names: list[str] = []
+    for position, given in enumerate(first, start=1):
+        name = wanted = given.strip() or f"column_{position}"
+        number = 1
+        while name.lower() in (other.lower() for other in names):
+            number += 1
+            name = f"{wanted}_{number}"
+        names.append(name)
+    return names, headers

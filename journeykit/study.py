@@ -87,9 +87,20 @@ class OpenStudy:
             raise JourneyError(
                 f"{self.name}: the table {name!r} was built from another journey.toml. Run {TABLES[name]} again."
             )
+        if TABLES[name] == "01_ingest" and noted.get("raw") != self.raw_sizes():
+            raise JourneyError(
+                f"{self.name}: the raw files have changed since {name!r} was built. Run 01_ingest again."
+            )
         if TABLES[name] == "02_stitch" and noted.get("events") != self.fingerprint("events"):
             raise JourneyError(f"{self.name}: the table {name!r} is older than 'events'. Run 02_stitch again.")
         return engine.read_parquet(path)
+
+    def raw_sizes(self) -> str:
+        """A quick mark of the raw files, their names and sizes; 01_ingest itself compares every byte."""
+        from journeykit.sources import find_files
+
+        files = [file for source in self.config.sources for file in find_files(source, self.folder)]
+        return _hash([(file.name, file.path.stat().st_size) for file in files])
 
     def fingerprint(self, name: str) -> str:
         """Return the fingerprint that a derived table was written with, or "" when it is missing."""
@@ -106,4 +117,4 @@ class OpenStudy:
 
 
 def _hash(said: Any) -> str:
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()[:12]

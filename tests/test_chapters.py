@@ -70,10 +70,9 @@ metrics = [{ name = "buys", event = "buy" }]
 
 HEADER = "at,event,from,who,value,test,arm\n"
 STUDIES = {
-    "nothing usable": {
+    "nothing at all": {
         "header.csv": HEADER,
         "empty.csv": "",
-        "bad.csv": HEADER + "never,page,ad,u1,,,\n,,,,,,\n2025-01-01,page,ad,u1,,t,control,one,too,many\n",
     },
     "one person": {
         "log.csv": HEADER + "2025-01-01,page,ad,u1,,t,control\n2025-01-02,page,ad,u1,,t,control\n",

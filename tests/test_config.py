@@ -12,7 +12,9 @@ from journeykit.errors import JourneyError
 
 GOOD: dict[str, Any] = {
     "study": {"title": "Small"},
-    "sources": [{"name": "web", "path": "raw/*.csv", "time": {"column": "at"}, "identifiers": {"user": "u"}}],
+    "sources": [
+        {"name": "web", "path": "raw/*.csv", "time": {"column": "at"}, "event": "e", "identifiers": {"user": "u"}}
+    ],
     "identity": {"identifiers": ["user"]},
 }
 

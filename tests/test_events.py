@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from journeykit import engine, events, privacy, study
+from journeykit import check, engine, events, privacy, study
 from journeykit.errors import JourneyError
 
 HEAD = """
@@ -246,6 +246,65 @@ identifiers = { email = "email" }
     events.ingest(opened)
     assert read(opened, "events")["satisfaction"].tolist() == [0.8]
     assert read(opened, "quarantine")["reason"].tolist() == ["answer is outside its scale", "answer is not a number"]
+
+
+def test_a_row_of_several_events_has_one_value_and_one_answer(tmp_path: Path) -> None:
+    sources = """
+[[sources]]
+name = "tickets"
+path = "raw/*.csv"
+time = { column = "opened" }
+identifiers = { customer = "who" }
+value = "cost"
+satisfaction = { column = "rated", low = 1, high = 5 }
+emits = [{ event = "opened", time = "opened" }, { event = "solved", time = "solved", measures = true }]
+"""
+    rows = ["opened,solved,who,cost,rated", "2025-01-01,2025-01-02,c1,10,5", "2025-01-03,,c2,20,1"]
+    opened = make_study(tmp_path, sources, {"a.csv": "\n".join(rows) + "\n"})
+    events.ingest(opened)
+    found = read(opened, "events").set_index(["id_customer", "event"]).sort_index()
+    assert found["value"].sum() == 30
+    assert sorted(found["satisfaction"].dropna()) == [0.0, 1.0]
+    assert found.xs("solved", level="event")["value"].tolist() == [10]
+
+
+def test_repeated_spend_counts_once(tmp_path: Path) -> None:
+    sources = """
+[[sources]]
+name = "ads"
+kind = "spend"
+path = "raw/*.csv"
+time = { column = "day" }
+marketing_channel = "channel"
+spend = "cost"
+"""
+    head = "day,channel,cost\n"
+    files = {
+        "a.csv": head + "2025-01-01,search,10\n2025-01-01,search,10\n2025-01-01,social,5\n",
+        "b.csv": head + "2025-01-01,search,10\n",
+    }
+    opened = make_study(tmp_path, sources, files)
+    events.ingest(opened)
+    assert read(opened, "spend")["spend"].tolist() == [10, 5]
+    assert read(opened, "files")["duplicate_n"].tolist() == [1, 1]
+
+
+def test_a_source_of_which_no_row_can_be_used_is_an_error(tmp_path: Path) -> None:
+    opened = make_study(tmp_path, CSV, {"a.csv": "at,event,who,value,note\n31.12.2025,page,c1,1,\n"})
+    with pytest.raises(JourneyError, match=r"sources\.shop: none of its 1 rows can be used; most often: time cannot"):
+        events.ingest(opened)
+    found = check.problems(opened.config, opened.folder)
+    assert "none of the first 1 rows of raw/a.csv could be used" in found[0]
+    assert "'31.12.2025'" in found[0]
+
+
+def test_a_check_reads_the_first_rows_and_names_the_delimiter(tmp_path: Path) -> None:
+    opened = make_study(tmp_path, CSV, {"a.csv": "at;event;who;value;note\n2025-01-01;page;c1;1;\n"})
+    assert "set delimiter = ';'" in check.problems(opened.config, opened.folder)[0]
+    good = make_study(
+        tmp_path / "good", CSV, {"a.csv": "at,event,who,value,note\n2025-01-01,page,c1,1,\n", "b.csv": ""}
+    )
+    assert check.problems(good.config, good.folder) == []
 
 
 def test_a_second_run_reads_nothing_and_a_changed_file_is_read(tmp_path: Path) -> None:

@@ -128,3 +128,16 @@ def test_every_event_has_one_person() -> None:
         found = engine.fetch(identity.stitch(rows, PLAN).events)
         assert len(found) == len(rows)
         assert found["person_id"].notna().all()
+
+
+def test_a_device_named_before_the_person_is_shared_all_the_same() -> None:
+    rows = log_of([("0h", "ada", None, "t"), ("1h", "bob", None, "t")])
+    assert people_of(rows, Identity(identifiers=["device", "customer"], devices=["device"])) == [1, 2]
+
+
+def test_two_devices_in_a_row_do_not_join_two_people() -> None:
+    plan = Identity(identifiers=["customer", "cookie", "device"], devices=["cookie", "device"])
+    rows = log_of([("0h", "ada", None, "d1"), ("1h", None, None, "d1"), ("2h", "bob", None, None)])
+    rows["id_cookie"] = [None, "k1", "k1"]
+    found = people_of(rows, plan)
+    assert found[0] != found[2]

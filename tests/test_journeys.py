@@ -73,3 +73,22 @@ def test_no_events_at_all(log: Log) -> None:
     empty = log("u1: a").head(0)
     assert engine.fetch(journeys.add_sessions(empty.drop(columns="session_id"))).empty
     assert engine.fetch(journeys.journeys(empty, plan=PLAN, as_of=pd.Timestamp("2025-01-01"))).empty
+
+
+def test_a_journey_past_its_window_is_over(log: Log) -> None:
+    plan = PLAN.model_copy(update={"window": "7d"})
+    found = engine.fetch(journeys.journeys(log("u1: ad"), plan=plan, as_of=pd.Timestamp("2025-01-15")))
+    assert found["outcome"].tolist() == ["abandoned"]
+
+
+def test_no_channel_is_no_channel(log: Log) -> None:
+    touches = log("u1: a b c").assign(channel=[None, "web", None])
+    found = engine.fetch(journeys.journeys(touches, plan=PLAN, as_of=pd.Timestamp("2025-01-15")))
+    assert found["channels_n"].tolist() == [1]
+
+
+def test_events_without_the_sources_session_follow_the_gap(log: Log) -> None:
+    touches = (
+        log("u1: a@0m b@5m c@300m").drop(columns="session_id").assign(id_session=pd.Series([None] * 3, dtype=object))
+    )
+    assert column(journeys.add_sessions(touches, identifier="id_session"), "session_id") == [1, 1, 2]

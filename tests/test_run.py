@@ -166,7 +166,7 @@ def test_passed_run_leaves_a_whole_folder_and_moves_latest(toy: Toy) -> None:
     facts = json.loads((result.folder / "run.json").read_text())
     expected = (
         "study title question scope run started_at finished_at seconds status version commit python engine config_hash "
-        "as_of currency timezone overrides chapters accounting"
+        "as_of currency timezone overrides chapters accounting asked"
     )
     assert set(expected.split()) == set(facts)
     assert facts["run"] == result.folder.name

@@ -65,6 +65,11 @@ def test_events_are_the_true_ones(opened: study.OpenStudy, truth: dict[str, Any]
     assert events["event"].value_counts().to_dict() == truth["events_n"]
 
 
+def test_spend_is_the_true_spend(opened: study.OpenStudy, truth: dict[str, Any]) -> None:
+    spend = engine.fetch(opened.table("spend")).groupby("marketing_channel")["spend"].sum()
+    assert spend.to_dict() == pytest.approx(truth["spend"], rel=0.005)  # two days were made unreadable
+
+
 @pytest.fixture(scope="module")
 def labelled(opened: study.OpenStudy) -> pd.DataFrame:
     """Each event's person in truth, where it carries an identifier that belongs to one person."""

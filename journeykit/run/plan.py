@@ -39,8 +39,10 @@ def plan(
     """Check everything that can be known before a run.
 
     Raises:
-        JourneyError: journey.toml has problems, a source matches no file, a chapter or parameter is unknown.
+        JourneyError: journey.toml has problems, the first rows of a source cannot be used, a chapter or parameter is
+            unknown.
     """
+    from journeykit import check
     from journeykit.needs import skip_reason
     from journeykit.sources import find_files
     from journeykit.study import open_study
@@ -60,12 +62,8 @@ def plan(
             reasons[chapter.name] = ("skipped", skipped)
     if len(reasons) == len(chapters) and all(reason == NOT_ASKED for _, reason in reasons.values()):
         raise JourneyError(f"--only and --from leave no chapter to run. --from is {start}, --only {', '.join(only)}.")
-    problems, files = [], {}
-    for source in study.config.sources:
-        try:
-            files[source.name] = [file.name for file in find_files(source, study.folder)]
-        except JourneyError as error:
-            problems.append(str(error))
+    problems = check.problems(study.config, study.folder)
     if problems:
         raise JourneyError("\n".join(problems))
+    files = {source.name: [file.name for file in find_files(source, study.folder)] for source in study.config.sources}
     return Plan(study, chapters, checked, reasons, files)

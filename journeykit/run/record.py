@@ -13,8 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from journeykit.run import notebooks
 from journeykit.run.notebooks import ROOT
-from journeykit.run.plan import Plan
+from journeykit.run.plan import NOT_ASKED, Plan
 
 
 def make_folder(home: Path) -> tuple[str, Path]:
@@ -55,7 +56,38 @@ def facts(planned: Plan, run_id: str, started: datetime, commit: str) -> dict[st
         "currency": asked.currency,
         "timezone": asked.timezone,
         "overrides": planned.overrides,
+        "asked": {"study": _given(study.folder), "flags": _flags(planned)},
     }
+
+
+def _given(folder: Path) -> str:
+    """How to name a study on the command line: nothing of where the template or the study lies on this machine.
+
+    >>> _given(ROOT / "data" / "laptop_store"), _given(Path("/home/somebody/mystudy"))
+    ('laptop_store', '…/mystudy')
+    """
+    if folder == ROOT / "data" / folder.name:
+        return folder.name
+    if folder.is_relative_to(ROOT):
+        return f"./{folder.relative_to(ROOT).as_posix()}"
+    return f"…/{folder.name}"
+
+
+def _flags(planned: Plan) -> list[str]:
+    """The options that make a run do the same again; what journey.toml sets already is not among them."""
+    names = [chapter.name for chapter in planned.chapters]
+    asked = [name for name in names if planned.reasons.get(name, ("", ""))[1] != NOT_ASKED]
+    flags: list[str] = []
+    if len(asked) > 1 and asked == names[-len(asked) :] != names:
+        flags += ["--from", asked[0]]
+    elif asked != names:
+        flags += [flag for name in asked for flag in ("--only", name)]
+    standing = notebooks.check_overrides(planned.chapters, ("", planned.study.config.chapters))
+    for name, values in sorted(planned.overrides.items()):
+        for key, value in sorted(values.items()):
+            if standing.get(name, {}).get(key) != value:
+                flags += ["--set", f"{name}.{key}={value}"]
+    return flags
 
 
 def _version(package: str) -> str:
@@ -68,15 +100,19 @@ def _version(package: str) -> str:
 
 
 def commit() -> str:
-    """Return the short hash of the commit that the template is at, or "" outside of git."""
+    """Return the short hash of the commit that the template is at, or "" outside of git.
+
+    A tracked file that differs from the commit adds " + changes", since the commit alone does not repeat the run.
+    """
+    found = _git("rev-parse", "--short", "HEAD")
+    return f"{found} + changes" if found and _git("status", "--porcelain", "--untracked-files=no") else found
+
+
+def _git(*arguments: str) -> str:
+    """What git prints about the template, or "" when it cannot say."""
+    command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
+        answer = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""

@@ -1,0 +1,82 @@
+"""The names of events, touchpoints and stages that journey.toml uses in its questions, and whether they occur."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+
+import pandas as pd
+
+from journeykit.config import Study
+from journeykit.errors import JourneyError, nearest
+from journeykit.stats import not_enough
+
+TYPO = 0.85  # how alike two names are that one is taken for a misspelling of the other
+
+
+def named_events(plan: Study) -> Iterator[tuple[str, str]]:
+    """Yield where journey.toml names an event, and the event."""
+    for event in plan.journeys.conversion:
+        yield "journeys.conversion", event
+    for event in plan.attribution.conversion if plan.attribution else []:
+        yield "attribution.conversion", event
+    for kind, steps in _steps(plan):
+        yield from ((where, step) for where, step in steps if kind == "event")
+    if plan.churn:
+        yield from (("churn.start", event) for event in plan.churn.start)
+        yield from (("churn.end", event) for event in plan.churn.end)
+        for covariate in plan.churn.covariates:
+            names = [*covariate.events, *covariate.without]
+            yield from ((f"churn.covariates.{covariate.name}", event) for event in names)
+    for test in plan.experiments:
+        yield f"experiments.{test.name}.exposure", test.exposure
+        for metric in test.metrics:
+            yield from ((f"experiments.{test.name}.metrics.{metric.name}", event) for event in metric.event)
+
+
+def _steps(plan: Study) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Yield the steps of each funnel and plan: what they are (event, touchpoint or stage), and where and which."""
+    for name, funnel in plan.funnels.items():
+        steps = [part.strip() for step in funnel.steps for part in step.split("|")]
+        yield funnel.on, [(f"funnels.{name}.steps", step) for step in steps]
+    for name, path in plan.plans.items():
+        steps = [part.strip().removesuffix("?") for step in path.steps for part in step.split("|")]
+        yield path.on, [(f"plans.{name}.steps", step) for step in steps]
+
+
+def unknown_steps(plan: Study) -> list[str]:
+    """Return the problems of steps that name a touchpoint or a stage which `[[stages]]` does not declare."""
+    known = {
+        "stage": [stage.name for stage in plan.stages],
+        "touchpoint": [touchpoint for stage in plan.stages for touchpoint in stage.touchpoints],
+    }
+    return [
+        f"{where}: {step!r} is not a {kind}.{nearest(step, known[kind])} "
+        f"Declared: {', '.join(known[kind]) or 'none'}. Mend the name, or add it to [[stages]]"
+        for kind, steps in _steps(plan)
+        for where, step in steps
+        if kind in known and step not in known[kind]
+    ]
+
+
+def never(plan: Study, occurring: Iterable[str]) -> pd.DataFrame:
+    """Return the events that journey.toml names and that never occur.
+
+    Returns:
+        One row per place and event: named_in, event.
+
+    Raises:
+        JourneyError: an event that never occurs is nearly the name of one that does, which is a misspelling.
+    """
+    events = sorted(set(occurring))
+    missing = [(where, event) for where, event in dict.fromkeys(named_events(plan)) if event not in events]
+    typos = []
+    for where, event in missing:
+        close = difflib.get_close_matches(event, events, n=1, cutoff=TYPO)
+        if close:
+            typos.append(f"{where}: no event is called {event!r}. Did you mean {close[0]!r}? Mend the name.")
+    if typos:
+        raise JourneyError("journey.toml names events that never occur.\n" + "\n".join(typos))
+    if not missing:
+        return not_enough(["named_in", "event"], "every event that journey.toml names occurs")
+    return pd.DataFrame(missing, columns=["named_in", "event"])

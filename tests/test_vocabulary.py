@@ -1,0 +1,37 @@
+"""Names in journey.toml's questions: unknown steps are errors, misspelt events too, events yet to come are listed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from journeykit import config, vocabulary
+from journeykit.errors import JourneyError
+
+STUDY: dict[str, Any] = {
+    "study": {"title": "Small"},
+    "sources": [{"name": "web", "path": "x", "time": {"column": "at"}, "event": "e", "identifiers": {"user": "u"}}],
+    "identity": {"identifiers": ["user"]},
+    "stages": [{"name": "Look", "touchpoints": {"Page": "page_*"}}, {"name": "Buy", "touchpoints": {"Order": "order"}}],
+}
+
+
+def test_a_step_that_no_stage_declares_is_a_problem() -> None:
+    funnels = {"buy": {"steps": ["Page", "Oder | Page"], "on": "touchpoint"}}
+    with pytest.raises(JourneyError, match=r"funnels\.buy\.steps: 'Oder' is not a touchpoint\. Did you mean 'Order'\?"):
+        config.parse({**STUDY, "funnels": funnels})
+
+
+def test_plans_name_stages_and_optional_steps() -> None:
+    plan = config.parse({**STUDY, "plans": {"buy": {"steps": ["Look?", "Buy"], "on": "stage"}}})
+    assert vocabulary.unknown_steps(plan) == []
+
+
+def test_a_misspelt_event_is_an_error_and_one_yet_to_come_is_listed() -> None:
+    plan = config.parse({**STUDY, "journeys": {"conversion": "order_placed"}})
+    with pytest.raises(JourneyError, match="Did you mean 'order_place'"):
+        vocabulary.never(plan, ["order_place", "page_view"])
+    listed = vocabulary.never(plan, ["page_view"])
+    assert listed.to_dict("records") == [{"named_in": "journeys.conversion", "event": "order_placed"}]
+    assert vocabulary.never(plan, ["order_placed"]).attrs["reason"].startswith("every event")
