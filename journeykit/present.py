@@ -21,7 +21,8 @@ WORDS = {
 }
 NONE = "–"
 DIFFERENCES = ("effect", "margin", "detectable", "difference")  # of two shares: a number of percentage points
-MONEY = ("value", "spend", "cost_per_conversion")
+MONEY = ("value", "spend", "cost_per_conversion")  # where the column is numeric and rows have no units of their own
+LONG = 40  # characters; a column whose median text is longer holds sentences
 
 
 def missing(value: Any) -> bool:
@@ -105,10 +106,12 @@ def interval(low: float | None, high: float | None, unit: str = "", digits: int 
 
 
 def amount(value: float | None, unit: str) -> str:
-    """Return a value by its unit: share, days, seconds, people, orders, points, ratio or a currency.
+    """Return a value by its unit: share, score, days, seconds, people, orders, points, ratio or a currency.
 
-    >>> amount(0.5, "share"), amount(1.84, "ratio"), amount(12.25, "EUR")
-    ('50.0 %', '× 1.84', 'EUR 12')
+    A rise carries no plus sign: points may be a difference or a level (a score of 32 points), and the unit cannot say.
+
+    >>> amount(0.5, "share"), amount(1.84, "ratio"), amount(12.25, "EUR"), amount(0.361, "score"), amount(5, "points")
+    ('50.0 %', '× 1.84', 'EUR 12', '0.36', '5.0 points')
     """
     if missing(value):
         return NONE
@@ -129,8 +132,8 @@ def amount(value: float | None, unit: str) -> str:
 def amount_interval(low: float | None, high: float | None, unit: str) -> str:
     """Return the interval of a value by its unit.
 
-    >>> amount_interval(1.5, 2.25, "ratio"), amount_interval(9, 12, "EUR")
-    ('1.50–2.25', '9–12')
+    >>> amount_interval(1.5, 2.25, "ratio"), amount_interval(9, 12, "EUR"), amount_interval(0.328, 0.394, "score")
+    ('1.50–2.25', '9–12', '0.33–0.39')
     """
     digits = {"ratio": 2, "score": 2, "people": 0, "orders": 0}.get(unit, 0 if len(unit) == 3 and unit.isupper() else 1)
     return interval(low, high, unit, digits)
@@ -159,24 +162,32 @@ def table(frame: pd.DataFrame, limit: int | None = None, currency: str = "") -> 
     """Return a table as HTML for a reader: formatted by suffix, with `x_low` and `x_high` beside `x` in its cell.
 
     A column `unit` gives each row its own unit, and amounts of money are in `currency`. Everything is escaped. Each
-    number carries its exact value in `data-sort`, so that pages can sort by it.
+    number carries its exact value in `data-sort`, so that pages can sort by it. Columns of sentences have class `wide`.
     """
     shown = frame if limit is None else frame.head(limit)
     names = [str(name) for name in frame.columns]
-    columns = [name for name in names if not _is_bound(name, names)]
+    columns = [name for name in names if not _is_bound(name, names) and name != "unit"]
     numeric = {name: pd.api.types.is_numeric_dtype(frame[name]) or name.endswith("_share") for name in columns}
-    titles = _titles(columns, currency)
-    head = "".join(f'<th scope="col"{_right(numeric[name])}>{html.escape(titles[name])}</th>' for name in columns)
+    money_columns = [n for n in columns if n in MONEY and numeric[n] and currency and "unit" not in names]
+    titles = _titles(columns, dict.fromkeys(money_columns, f" ({currency})"))
+    kinds = {name: "num" if numeric[name] else "wide" if _is_long(shown[name]) else "" for name in columns}
+    head = "".join(f'<th scope="col"{_class(kinds[name])}>{html.escape(titles[name])}</th>' for name in columns)
     rows = []
     for row in shown.to_dict("records"):
-        cells = "".join(_cell(row, name, numeric[name], names) for name in columns)
+        cells = "".join(_cell(row, name, kinds[name], names) for name in columns)
         rows.append(f"<tr>{cells}</tr>")
     return f'<table class="jk"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
-def _titles(columns: list[str], currency: str) -> dict[str, str]:
+def _is_long(column: pd.Series[Any]) -> bool:
+    """Tell whether a column holds sentences, which need room."""
+    lengths = column.dropna().astype(str).str.len()
+    return len(lengths) > 0 and float(lengths.median()) > LONG
+
+
+def _titles(columns: list[str], units: dict[str, str]) -> dict[str, str]:
     """The headings of a table; money names its currency, and a share beside its count says that it is one."""
-    titles = {name: heading(name) + (f" ({currency})" if name in MONEY and currency else "") for name in columns}
+    titles = {name: heading(name) + units.get(name, "") for name in columns}
     twice = {title for title in titles.values() if list(titles.values()).count(title) > 1}
     return {n: f"{title} (%)" if title in twice and n.endswith("_share") else title for n, title in titles.items()}
 
@@ -194,11 +205,11 @@ def _main(names: list[str]) -> str:
     return names[names.index("low") - 1]
 
 
-def _right(is_number: bool) -> str:
-    return ' class="num"' if is_number else ""
+def _class(kind: str) -> str:
+    return f' class="{kind}"' if kind else ""
 
 
-def _cell(row: dict[Any, Any], name: str, is_number: bool, names: list[str]) -> str:
+def _cell(row: dict[Any, Any], name: str, kind: str, names: list[str]) -> str:
     value = row[name]
     unit = row.get("unit") if isinstance(value, float) and not _has_own_unit(name) else None
     if isinstance(unit, str) and unit and not missing(value):
@@ -209,15 +220,15 @@ def _cell(row: dict[Any, Any], name: str, is_number: bool, names: list[str]) -> 
         text = amount(value, unit)
         bounds = amount_interval(low, high, unit)
         text += f' <span class="ci">({bounds})</span>' if bounds != NONE else ""
-        return f'<td{_right(is_number)} data-sort="{_sort(value)}">{text}</td>'
+        return f'<td{_class(kind)} data-sort="{_sort(value)}">{text}</td>'
     text = _format(name, value)
     low, high = (f"{name}_low", f"{name}_high") if f"{name}_low" in names else ("low", "high")
     if low in names and high in names and (low != "low" or _main(names) == name) and not missing(value):
         bounds = interval(row[low], row[high], "share" if _is_share(name) else "", _digits(name, value))
         if bounds != NONE:
             text += f' <span class="ci">({bounds})</span>'
-            return f'<td{_right(is_number)} data-sort="{_sort(value)}">{text}</td>'
-    return f"<td{_right(is_number)}{_data_sort(value, is_number)}>{text}</td>"
+            return f'<td{_class(kind)} data-sort="{_sort(value)}">{text}</td>'
+    return f"<td{_class(kind)}{_data_sort(value, kind == 'num')}>{text}</td>"
 
 
 def _data_sort(value: Any, is_number: bool) -> str:

@@ -306,6 +306,38 @@ def test_on_paper_there_is_no_navigation_and_nothing_is_folded(browser: Any, mad
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path.name} is cut on paper"
 
 
+def test_a_long_table_has_its_headings_on_every_sheet(browser: Any, made: Path) -> None:
+    with Watched(browser) as watched:
+        page = watched.open(made / "04_funnel.html")
+        page.emulate_media(media="print")
+        style = "e => [getComputedStyle(e).display, getComputedStyle(e).breakInside]"
+        heads = page.locator(".scroll > table > thead")
+        assert [heads.nth(number).evaluate(style) for number in range(heads.count())] == [
+            ["table-header-group", "avoid"]
+        ] * heads.count()
+        # Chromium leaves out a button's text in the repeated heading.
+        assert page.locator("thead button").first.evaluate("e => getComputedStyle(e).display") == "contents"
+
+
+def test_a_figure_fits_a_phone_or_says_that_it_goes_on(browser: Any, made: Path) -> None:
+    with Watched(browser, viewport={"width": 400, "height": 800}) as watched:
+        page = watched.open(made / "04_funnel.html")
+        figure = page.locator("figure").first
+        assert figure.evaluate("e => e.scrollWidth <= e.clientWidth")
+        figure.locator("img").evaluate("e => e.style.setProperty('--least', '600px')")
+        page.set_viewport_size({"width": 401, "height": 800})
+        page.locator("figure.beyond").first.wait_for()
+        assert "Swipe" in figure.evaluate("e => getComputedStyle(e, '::after').content")
+
+
+def test_no_box_cuts_a_table_off_below(browser: Any, made: Path) -> None:
+    with Watched(browser, viewport={"width": 1280, "height": 400}) as watched:
+        page = watched.open(made / "04_funnel.html")
+        page.get_by_role("button", name="Show all 30 rows").click()
+        cut = page.locator(".scroll").evaluate_all("all => all.filter(e => e.scrollHeight > e.clientHeight + 1).length")
+        assert cut == 0
+
+
 def test_without_javascript_everything_can_be_read(browser: Any, made: Path) -> None:
     with Watched(browser, java_script_enabled=False, viewport={"width": 400, "height": 800}) as watched:
         page = watched.open(made / "04_funnel.html")

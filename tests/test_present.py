@@ -43,3 +43,27 @@ def test_a_negative_share_has_a_minus_and_a_range_has_a_word() -> None:
     table = pd.DataFrame({"effect_share": [-0.02], "effect_share_low": [-0.05], "effect_share_high": [0.01]})
     assert "−2.0 %" in present.table(table)
     assert "(−5.0 to 1.0 %)" in present.table(table)
+
+
+def test_only_numbers_are_money() -> None:
+    shown = present.table(pd.DataFrame({"value": [1200.0], "spend": [10]}), currency="EUR")
+    assert "Value (EUR)" in shown
+    assert "Spend (EUR)" in shown
+    assert "EUR" not in present.table(pd.DataFrame({"id_name": ["phone"], "value": ["0000"]}), currency="EUR")
+    assert "EUR" not in present.table(pd.DataFrame({"value": [0.3], "unit": ["share"]}), currency="EUR")
+
+
+def test_columns_of_sentences_are_wide() -> None:
+    sentence = "No verdict: the split is broken, so any difference may come from who is missing."
+    shown = present.table(pd.DataFrame({"arm": ["control"], "sentence": [sentence], "n": [3], "note": [None]}))
+    assert shown.count('class="wide"') == 2, "the heading and the cell"
+    assert '<th scope="col" class="wide">Sentence' in shown
+    assert 'class="wide"' not in present.table(pd.DataFrame({"a": ["x", "y", sentence]})), "one long cell of three"
+
+
+def test_a_score_has_two_digits_and_points_no_plus() -> None:
+    assert present.amount(0.3614, "score") == "0.36"
+    assert present.amount_interval(0.3278, 0.3949, "score") == "0.33–0.39"
+    assert present.amount(5.004, "points") == "5.0 points", "a level or a difference: the unit cannot say which"
+    assert present.amount(-0.414, "points") == "−0.4 points"
+    assert present.amount_interval(-5.297, 4.469, "points") == "−5.3 to 4.5"

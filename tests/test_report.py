@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from journeykit import config
+from journeykit import config, present
 from journeykit.errors import JourneyError
+from journeykit.findings import Finding
 from journeykit.report import advice, build, markup, model
+from journeykit.report.build import _first
+from journeykit.run import record
+from journeykit.run.plan import plan
 from tests.fake_run import TITLES, XSS, chapter, code, make_run
 
 POLICY = (
@@ -125,6 +132,32 @@ def test_labelled_notes_become_a_list(pages: dict[str, BeautifulSoup]) -> None:
     assert pages["04_funnel"].select_one("dl.notes a")["href"] == "01_ingest.html"
 
 
+def test_a_table_too_wide_for_paper_is_set_smaller_and_its_words_stay_whole() -> None:
+    def made(html: str) -> Tag:
+        soup = BeautifulSoup(html, "html.parser")
+        markup.polish(soup, Path())
+        return soup.table
+
+    narrow = made(present.table(pd.DataFrame({"step": ["Cart"], "n": [12]})))
+    assert not narrow.get("style")
+    arms = made(present.table(pd.DataFrame({f"arm_{number}": ["treatment"] for number in range(12)})))
+    assert "tight" in arms["class"]
+    assert 5.5 < float(re.search(r"--fit:([\d.]+)pt", arms["style"])[1]) < 8.5
+    names = made(
+        present.table(pd.DataFrame({f"c{number}": ["a_name_of_thirty_letters_indeed"] for number in range(9)}))
+    )
+    assert len(names.select("td.long")) == 9
+    assert "crowded" not in names["class"]
+    most = made(present.table(pd.DataFrame({f"column_{number}": ["treatment"] for number in range(40)})))
+    assert "crowded" in most["class"]
+
+
+def test_a_figure_says_below_which_width_its_text_is_too_small(pages: dict[str, BeautifulSoup]) -> None:
+    image = pages["04_funnel"].find("img")
+    assert re.fullmatch(r"--least:\d{3}px", image["style"])
+    assert not pages["05_paths"].select_one("main img").get("style"), "no size in points, no claim"
+
+
 def test_numbers_are_right_aligned_and_carry_their_value(pages: dict[str, BeautifulSoup]) -> None:
     tables = pages["04_funnel"].select(".scroll > table")
     assert [th.get("class", [None])[0] for th in tables[0].select("thead th")] == [None, "num", "num", "num"]
@@ -207,16 +240,32 @@ def test_headline_cards_carry_value_interval_n_and_evidence(pages: dict[str, Bea
     assert "× 1.84 1.41–2.40 95 % interval, n = 1,312 associated" in cards[1]
 
 
-def test_findings_keep_their_order_and_the_rest_unfolds(pages: dict[str, BeautifulSoup]) -> None:
+def test_actions_come_first_and_the_rest_unfolds(pages: dict[str, BeautifulSoup]) -> None:
     page = pages["index"]
-    statements = [item.get_text() for item in page.select(".finding .statement")]
-    assert len(statements) == 12
-    assert statements[1].startswith("A late delivery")
-    assert statements[6].startswith("A statement")
+    assert len(page.select(".finding")) == 12
+    shown = [item.get_text() for item in page.select(".finding .statement") if not item.find_parent("details")]
+    assert len(shown) == 8
+    assert shown[1].startswith("A late delivery")
+    assert [text[:8] for text in shown[3:5]] == ["Hostile ", "A number"], "one of each chapter after the headlines"
     assert page.select_one("details.more summary").get_text() == "4 more findings"
-    without = page.select(".finding")[6]
+    folded = page.select("details.more .finding")
+    assert folded[0].select_one(".statement").get_text().startswith("Half of the buyers"), "a headline without action"
+    assert page.select_one("details.more ol")["start"] == "9"
+    without = folded[1]
     assert not without.select_one(".figure")
     assert "None" not in without.get_text()
+
+
+def test_which_findings_are_shown_at_once() -> None:
+    def one(name: str, chapter: str, headline: bool = False, action: str = "Do it.") -> Finding:
+        return Finding(id=name, chapter=chapter, statement=name, headline=headline, action=action)
+
+    tests = [one(f"test {number}", "08_experiment") for number in range(9)]
+    found = [*tests, one("map", "03_map"), one("plain", "02_stitch", True, ""), one("leak", "04_funnel", True)]
+    names = [finding.id for finding in _first(found)]
+    assert names == ["leak", "test 0", "map", "test 1", "test 2", "test 3", "test 4", "test 5"]
+    assert [finding.id for finding in _first(found[-2:])] == ["leak", "plain"], "nothing short is folded"
+    assert _first([]) == []
 
 
 def test_row_accounting_balances_or_says_so(pages: dict[str, BeautifulSoup]) -> None:
@@ -229,11 +278,59 @@ def test_row_accounting_balances_or_says_so(pages: dict[str, BeautifulSoup]) -> 
 
 def test_how_to_repeat_the_run(pages: dict[str, BeautifulSoup]) -> None:
     command = pages["index"].select_one("pre.command").get_text()
-    assert command == """python -m journeykit run laptop_store --set funnel.within=14d --set 'note=it'"'"'s'"""
+    assert command == """python -m journeykit run …/laptop_store --from 04_funnel --set '04_funnel.note=it'"'"'s'"""
+    assert "the path of the study’s folder for “…”" in pages["index"].get_text()
     facts = pages["04_funnel"].select_one(".facts").get_text(" ", strip=True)
     assert "Data until 1 Jan 2026, 00:00 UTC" in facts
-    assert "funnel.within = 14d" in facts
-    assert "Commit 0123456789 " in facts
+    assert "04_funnel.note = it's, 04_funnel.within = 14d" in facts
+    assert "Commit 0123456789 + changes" in facts
+
+
+@pytest.mark.parametrize(
+    ("only", "start", "flags"),
+    [
+        ((), "", []),
+        ((), "01_ingest", []),
+        ((), "funnel", ["--from", "04_funnel"]),
+        (("funnel", "summary"), "", ["--only", "04_funnel", "--only", "09_summary"]),
+        (("summary",), "", ["--only", "09_summary"]),
+    ],
+)
+def test_a_run_notes_how_it_was_asked_for(only: tuple[str, ...], start: str, flags: list[str]) -> None:
+    planned = plan(
+        record.ROOT / "data" / "laptop_store", only=only, start=start, overrides={"funnel": {"within": "14d"}}
+    )
+    facts = record.facts(planned, "r", datetime.now(UTC), "")
+    assert facts["asked"] == {"study": "laptop_store", "flags": [*flags, "--set", "04_funnel.within=14d"]}
+
+
+def test_where_a_study_lies_is_not_noted(tmp_path: Path) -> None:
+    assert record._given(tmp_path / "mystudy") == "…/mystudy"
+    assert record._given(record.ROOT / "tests" / "studies" / "toy") == "./tests/studies/toy"
+
+
+def test_a_changed_template_is_not_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> None:
+        names = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", "-C", str(tmp_path), *names, *arguments], check=True, capture_output=True)
+
+    monkeypatch.setattr(record, "ROOT", tmp_path)
+    assert record.commit() == ""
+    (tmp_path / "a").write_text("1")
+    git("init")
+    git("add", "a")
+    git("commit", "-m", "one")
+    (tmp_path / "untracked").write_text("2")
+    assert re.fullmatch(r"[0-9a-f]{7,}", record.commit())
+    (tmp_path / "a").write_text("2")
+    assert re.fullmatch(r"[0-9a-f]{7,} \+ changes", record.commit())
+
+
+def test_a_study_without_events_has_no_last_day(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"study": "s", "as_of": "1970-01-01T00:00:00Z", "chapters": []}))
+    page = build(tmp_path).read_text(encoding="utf-8")
+    assert "Data until" not in page
+    assert "1970" not in page
 
 
 # --- safety --------------------------------------------------------------------------------------------------------
@@ -318,7 +415,7 @@ def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
 
 def test_styles_and_scripts_are_small(pages: dict[str, BeautifulSoup]) -> None:
     page = pages["index"]
-    assert len(page.style.get_text().encode()) < 12_288
+    assert len(page.style.get_text().encode()) < 13_312
     assert sum(len(script.get_text().encode()) for script in page.find_all("script")) < 6_144
 
 

@@ -17,8 +17,8 @@ within = "30d"                        # from the first step to the last
 """,
     "paths": """\
 [plans.purchase]
-steps = ["Awareness", "Consideration", "Purchase"]  # a step ending in "?" is optional
-on = "stage"
+steps = ["product_view", "compare?", "add_to_cart", "order_placed"]  # a step ending in "?" is optional
+on = "event"                          # or "touchpoint" or "stage", with the names of [[stages]]
 """,
     "attribution": """\
 [attribution]

@@ -8,7 +8,6 @@ import re
 import secrets
 import shlex
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -75,6 +74,7 @@ def build(run_folder: Path, *, nonce_seed: int | None = None) -> Path:
                 after=run.chapters[position + 1] if position + 1 < len(run.chapters) else None,
             ),
         )
+    first = _first(findings)
     index = run_folder / "index.html"
     _write(
         index,
@@ -85,8 +85,8 @@ def build(run_folder: Path, *, nonce_seed: int | None = None) -> Path:
             page_title=run.name,
             contents=[],
             headlines=[finding for finding in findings if finding.headline],
-            findings=findings,
-            first_n=FIRST_FINDINGS,
+            first=first,
+            rest=[finding for finding in findings if finding not in first],
             chapters={chapter.name: chapter for chapter in run.chapters},
             evidence=EVIDENCE,
             command=_command(run),
@@ -120,6 +120,20 @@ def _environment() -> Environment:
     )
     environment.globals["marks"] = model.MARKS
     return environment
+
+
+def _first(findings: list[Finding]) -> list[Finding]:
+    """The findings to show at once: headlines with an action, then other actions, at first one of each chapter.
+
+    Each group keeps the findings' own order. What is left fills up to the number shown: actions before the rest.
+    """
+    headlines = [finding for finding in findings if finding.headline and finding.action]
+    others = [finding for finding in findings if finding.action and not finding.headline]
+    one_each = {finding.chapter: finding for finding in reversed(others)}
+    spread = [finding for finding in others if finding is one_each[finding.chapter]]
+    actions_first = sorted(findings, key=lambda finding: not finding.action)
+    rest = [finding for finding in actions_first if finding not in headlines and finding not in spread]
+    return [*headlines, *spread, *rest][:FIRST_FINDINGS]
 
 
 def _amount(finding: Finding) -> str:
@@ -170,25 +184,22 @@ def _has_table(run_folder: Path, finding: Finding) -> bool:
 
 
 def _facts(run: model.Run) -> list[tuple[str, str]]:
-    overrides = ", ".join(f"{key} = {value}" for key, value in sorted(run.overrides.items()))
+    overrides = ", ".join(f"{key} = {value}" for key, value in run.changed)
     facts = [
         ("Study", run.study),
-        ("Data until", model.moment(run.as_of)),
+        ("Data until", run.until),
         ("Run", model.moment(run.started_at or run.run)),
         ("Took", present.seconds(run.seconds) if run.seconds else ""),
         ("journeykit", run.version),
-        ("Commit", run.commit[:10]),
+        ("Commit", run.commit_shown),
         ("Changed for this run", overrides),
     ]
     return [(name, value) for name, value in facts if value]
 
 
 def _command(run: model.Run) -> str:
-    """The command that repeats the run."""
-    parts: list[Any] = ["python", "-m", "journeykit", "run", run.study]
-    for key, value in sorted(run.overrides.items()):
-        parts += ["--set", f"{key}={value}"]
-    return shlex.join(str(part) for part in parts)
+    """The command that repeats the run; the path of a study elsewhere starts with "…", which quotes would hide."""
+    return " ".join(part if re.fullmatch(r"…/[\w.-]+", part) else shlex.quote(part) for part in run.command)
 
 
 def _write(path: Path, text: str) -> None:

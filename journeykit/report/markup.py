@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from posixpath import basename
@@ -16,8 +17,12 @@ BAD_STYLE = re.compile(r"url\s*\(|@import|expression|position\s*:|\\", re.IGNORE
 DROPPED = {"srcdoc", "srcset", "formaction", "action", "background", "ping", "poster", "data", "autofocus"}
 LABELS = {"how to read this", "what to do", "what would make it wrong", "answers", "needs", "does not say"}
 NUMBER = re.compile(r"(?:[A-Z]{3} |× ?|[<>] ?)?([-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)(?= ?%|\s|\(|$)")
-
-
+PAPER = 478  # points between the margins of an A4 page
+CHARACTER, GAP = 0.63, 0.7  # ems that a character of a wide typeface takes, and the space between two columns
+LARGEST, SMALL, SMALLEST = 8.5, 5.5, 4.0  # points of a table's text on paper
+LONG_WORD = 14  # characters; on paper a longer word of a crowded table may break
+WIDE = 26  # characters that a column of sentences should have on a line
+READABLE = 0.5  # of its own size a figure's text (9.5 pt) is still legible on a phone
 UNITS = re.compile(r"\d[\d.,]* (?:%|days\b|points\b)|\b(?:EUR|USD|GBP|CHF|n =) \d[\d.,]*")
 
 
@@ -120,6 +125,7 @@ def polish(soup: BeautifulSoup, run_folder: Path) -> None:
             heading = image.find_previous(["h2", "h3"])
             image["alt"] = f"Figure of the section “{heading.get_text(' ', strip=True)}”" if heading else "Figure"
         image["decoding"] = "async"
+        _note_size(image)
     for table in soup.find_all("table"):
         _polish_table(soup, table)
     for paragraph in soup.select(".text-cell p"):
@@ -223,11 +229,62 @@ def _polish_table(soup: BeautifulSoup, table: Tag) -> None:
         for index, title in enumerate(titles):
             column = [cells[index] for cells in (row.find_all(["td", "th"]) for row in body) if index < len(cells)]
             _align(title, column)
-        if len(titles) > 8:
-            _add_class(table, "many")  # set small on paper, so that it is not cut
+        _fit_on_paper(table, titles, body)
         if len(body) > 1:
             _add_class(table, "sortable")
     table.wrap(soup.new_tag("div", attrs={"class": "scroll"}))
+
+
+def _fit_on_paper(table: Tag, titles: list[Tag], body: list[Tag]) -> None:
+    """Note the size of text at which a wide table fits on paper without a break inside a word.
+
+    A number stays on one line, its interval goes below it. Where that takes very small text, long words may break,
+    and where even that is not enough, all may.
+    """
+    columns = [[title] for title in titles]
+    for row in body:
+        for column, cell in zip(columns, row.find_all(["td", "th"]), strict=False):
+            column.append(cell)
+    characters = sum(max(_least_characters(cell) for cell in column) for column in columns)
+    beside = sum(max(_least_characters(cell, beside=True) for cell in column) for column in columns)
+    if PAPER / (CHARACTER * beside + 2 * GAP * len(titles)) >= LARGEST:
+        return
+    fit = PAPER / (CHARACTER * characters + GAP * len(titles))
+    _add_class(table, "tight")
+    if fit < SMALL:
+        for cell in (cell for column in columns for cell in column):
+            if any(len(word) > LONG_WORD for word in cell.get_text(" ").split()):
+                _add_class(cell, "long")
+        characters = sum(min(LONG_WORD, max(_least_characters(cell) for cell in column)) for column in columns)
+        fit = min(SMALL, PAPER / (CHARACTER * characters + GAP * len(titles)))
+    if fit < SMALLEST:
+        _add_class(table, "crowded")
+    table["style"] = f"--fit:{min(LARGEST, max(SMALLEST, int(10 * fit) / 10))}pt"
+
+
+def _least_characters(cell: Tag, beside: bool = False) -> int:
+    """How many characters wide a cell must be for no word of it to break."""
+    classes = list(cell.get("class") or [])
+    text = cell.get_text(" ", strip=True)
+    words = [len(word) for word in text.split()] or [0]
+    if "num" in classes and cell.name == "td":
+        return len(text) if beside else max(len(part.strip()) for part in text.replace(" (", "\n(").split("\n"))
+    return max(*words, min(len(text), WIDE)) if "wide" in classes else max(words)
+
+
+def _note_size(image: Tag) -> None:
+    """Note below which width (CSS pixels) the text of a drawing is too small to read."""
+    match = PICTURE.match(str(image.get("src", "")))
+    if not match or match[1].lower() != "svg+xml" or ";base64," not in str(image["src"])[:60]:
+        return
+    start = str(image["src"]).split(";base64,", 1)[1][:2000]
+    try:
+        head = base64.b64decode(start[: len(start) // 4 * 4])
+    except ValueError:
+        return
+    width = re.search(rb"""<svg[^>]*?\swidth=["']([\d.]+)pt["']""", head)
+    if width:
+        image["style"] = f"--least:{READABLE * float(width[1]) * 4 / 3:.0f}px"
 
 
 def _align(title: Tag, column: list[Tag]) -> None:

@@ -86,6 +86,13 @@ class RowCount(_Part):
         return self.read_n == self.kept_n + self.duplicate_n + self.quarantined_n + self.left_out_n
 
 
+class Asked(_Part):
+    """How the run was asked for: the study as a name or path, and the options of the command."""
+
+    study: str = ""
+    flags: list[str] = []
+
+
 class Run(_Part):
     """A run: what was asked, what was run, and what came of it."""
 
@@ -107,12 +114,41 @@ class Run(_Part):
     currency: str = ""
     timezone: str = ""
     overrides: dict[str, Any] = {}
+    asked: Asked = Asked()
     chapters: list[ChapterRun] = []
     accounting: list[RowCount] = []
 
     @property
     def name(self) -> str:
         return self.title or self.study or "Journey report"
+
+    @property
+    def commit_shown(self) -> str:
+        """The commit with a short hash, and whether files differed from it."""
+        found, plus, more = self.commit.partition(" + ")
+        return found[:10] + plus + more
+
+    @property
+    def until(self) -> str:
+        """The end of the data as a reader writes it; a study without any event has none, and an epoch for it."""
+        return "" if self.as_of.startswith("1970-01-01T00:00:00") else moment(self.as_of)
+
+    @property
+    def changed(self) -> list[tuple[str, Any]]:
+        """The parameters that differ from the notebooks' own, as `chapter.parameter` and value."""
+        found: list[tuple[str, Any]] = []
+        for name, values in sorted(self.overrides.items()):
+            found += (
+                [(f"{name}.{key}", value) for key, value in sorted(values.items())]
+                if isinstance(values, dict)
+                else [(name, values)]
+            )
+        return found
+
+    @property
+    def command(self) -> list[str]:
+        """The command that repeats the run."""
+        return ["python", "-m", "journeykit", "run", self.asked.study or self.study, *self.asked.flags]
 
 
 def read(folder: Path) -> tuple[Run, list[Finding]]:
