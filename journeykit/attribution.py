@@ -6,21 +6,21 @@ experiment does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import narwhals as nw
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from journeykit import engine, stats
 from journeykit.config import Study, seconds
+from journeykit.credit_rules import ARROW, MODELS, Layout, matrix
 from journeykit.errors import JourneyError, nearest, require_columns
 from journeykit.journey_map import microseconds, names
 
-ARROW = " > "
 PATHS = ["path", "conversions_n", "nulls_n", "value", "open_n"]
+PEOPLE = ["person_id", *PATHS]
 TOP = ["path", "touches_n", "conversions_n", "nulls_n", "n", "converting_share", "converting_share_low"]
 TOP += ["converting_share_high", "value"]
 CREDIT = ["model", "channel", "conversions", "n", "credit_share", "credit_share_low", "credit_share_high", "value"]
@@ -51,10 +51,10 @@ def settings(plan: Study, lookback: str = "", exclude: str = "", models: str = "
     }
 
 
-def conversion_paths(
+def person_paths(
     touches: Any, *, conversion: Sequence[str], lookback: str = "30d", exclude: Sequence[str] = (), as_of: Any = None
 ) -> pd.DataFrame:
-    """Count the distinct channel paths that end in a conversion, and those that do not.
+    """Count, for each person, the channel paths that end in a conversion, and those that do not.
 
     A touch is a visit brought by a channel: an event with a `marketing_channel`, where consecutive events of one
     session with the same channel count once; channels in `exclude` are no touches. A conversion takes the touches at
@@ -66,17 +66,17 @@ def conversion_paths(
 
     Needs `person_id`, `session_id`, `position`, `event`, `marketing_channel`, `value` and the total order. Touches are
     found in the engine; only they and the conversions are fetched, a million rows at a time, split by person.
-    One row per distinct path, most conversions first; the path "" holds the conversions without any touch.
+    One row per person and distinct path, sorted by both; the path "" holds the conversions without any touch.
 
     Raises:
         JourneyError: a channel's name contains " > ".
     """
     if not conversion:
-        return stats.not_enough(PATHS, "no conversion is declared in journey.toml ([attribution] or [journeys])")
+        return stats.not_enough(PEOPLE, "no conversion is declared in journey.toml ([attribution] or [journeys])")
     window = seconds(lookback) * 1_000_000
     table = engine.lazy(touches)
     needs = ("person_id", "session_id", "position", "event", "marketing_channel", "value", *engine.ORDER)
-    require_columns(table.collect_schema().names(), needs, "conversion_paths")
+    require_columns(table.collect_schema().names(), needs, "person_paths")
     table = table.select(
         *engine.ORDER,
         "person_id",
@@ -96,7 +96,7 @@ def conversion_paths(
     size = table.select(events=nw.len(), last=nw.col("time_us").max(), rows=nw.col("converts").cast(nw.Int64).sum())
     facts = engine.fetch(size).iloc[0]
     if not facts["events"]:
-        return stats.not_enough(PATHS, "not enough data (n = 0 events)")
+        return stats.not_enough(PEOPLE, "not enough data (n = 0 events)")
     end = int(facts["last"]) if as_of is None else microseconds(as_of)
     rows = int(engine.fetch(visits.select(n=nw.len()))["n"].iloc[0]) + int(facts["rows"])
     parts = -(-rows // CHUNK) or 1
@@ -104,14 +104,25 @@ def conversion_paths(
     for part in range(parts):
         chosen = nw.col("person_id") % parts == part
         found.append(_assemble(engine.fetch(visits.filter(chosen)), engine.fetch(wins.filter(chosen)), window, end))
-    paths = pd.concat(found).groupby("path", as_index=False).sum()
-    if paths.empty:
-        return stats.not_enough(PATHS, "not enough data (n = 0): no conversion, and no event with a marketing channel")
-    paths = paths.sort_values(["conversions_n", "nulls_n", "path"], ascending=[False, False, True])
-    return paths[PATHS].reset_index(drop=True)
+    people = pd.concat(found)
+    if people.empty:
+        return stats.not_enough(PEOPLE, "not enough data (n = 0): no conversion, and no event with a marketing channel")
+    return people.sort_values(["person_id", "path"], ignore_index=True)
 
 
 _VISIT = ("marketing", "session")
+
+
+def conversion_paths(people: pd.DataFrame) -> pd.DataFrame:
+    """Count the distinct paths of all people.
+
+    Needs the table of `person_paths`. One row per distinct path, most conversions first.
+    """
+    if not len(people):
+        return stats.not_enough(PATHS, stats.reason_of(people))
+    paths = people.groupby("path", as_index=False)[PATHS[1:]].sum()
+    paths = paths.sort_values(["conversions_n", "nulls_n", "path"], ascending=[False, False, True])
+    return paths[PATHS].reset_index(drop=True)
 
 
 def top_paths(paths: pd.DataFrame, *, top: int = 15, min_n: int = 5) -> pd.DataFrame:
@@ -130,6 +141,7 @@ def top_paths(paths: pd.DataFrame, *, top: int = 15, min_n: int = 5) -> pd.DataF
 
 def attribute(
     paths: pd.DataFrame,
+    people: pd.DataFrame | None = None,
     *,
     models: Sequence[str] = ("first", "last", "linear", "markov"),
     repetitions: int = 300,
@@ -145,8 +157,10 @@ def attribute(
     Conversions of the path "" (no touch) get no credit; the others are credited fully, so that credits sum to `n`.
 
     Needs `path`, `conversions_n`, `nulls_n`, `value` (see `conversion_paths`). Intervals: percentiles of a bootstrap
-    that draws paths with their outcome. One row per model × channel: `conversions` (credited, fractional), `value`
-    (credited by the same rule), `credit_share`, and for markov `removal_effect` (0–1).
+    that draws people with all their paths, from `people` (see `person_paths`). Without it, paths are drawn as if each
+    came from another person, which is too narrow where the paths of a person are alike. One row per model × channel:
+    `conversions` (credited, fractional), `value` (credited by the same rule), `credit_share`, and for markov
+    `removal_effect` (0–1).
     Without non-converting paths the chain always converts and its effects mean nothing: markov is then left out and
     `.attrs["markov"]` says why.
     """
@@ -162,12 +176,8 @@ def attribute(
     asked = [model for model in models if not (refused and model == "markov")]
     if not asked:
         return stats.not_enough(CREDIT, refused)
-    layout = _Layout(counted)
-    won, lost = counted["conversions_n"].to_numpy(dtype=float), counted["nulls_n"].to_numpy(dtype=float)
-    rng, outcomes = np.random.default_rng(seed), np.concatenate([won, lost])
-    drawn = rng.multinomial(int(outcomes.sum()), outcomes / outcomes.sum(), size=repetitions).astype(float)
-    draws = np.vstack([outcomes, drawn])
-    wins, losses = draws[:, : len(won)], draws[:, len(won) :]
+    layout = Layout(counted)
+    wins, losses = _draws(counted, people, repetitions, seed)
     tables = []
     for model in asked:
         share, removal = MODELS[model](layout, wins, losses)
@@ -220,69 +230,8 @@ def cost_per_conversion(credit: pd.DataFrame, spend: Any) -> pd.DataFrame:
 _BOUNDS = ("credit_share_low", "credit_share_high")
 
 
-class _Layout:
-    """Paths as matrices: one row per path, so that any weighting of the paths is one multiplication."""
-
-    def __init__(self, paths: pd.DataFrame) -> None:
-        steps = [str(path).split(ARROW) for path in paths["path"]]
-        self.channels = sorted({step for path in steps for step in path})
-        place = {channel: k for k, channel in enumerate(self.channels)}
-        k, n = len(self.channels), len(steps)
-        codes = [np.array([place[step] for step in path]) for path in steps]
-        rows = np.repeat(np.arange(n), [len(path) for path in codes])
-        touched = np.concatenate(codes)
-        lengths = np.array([len(path) for path in codes])
-        self.first = _matrix(np.arange(n), np.array([path[0] for path in codes]), np.ones(n), (n, k))
-        self.last = _matrix(np.arange(n), np.array([path[-1] for path in codes]), np.ones(n), (n, k))
-        linear = _matrix(rows, touched, 1 / lengths[rows], (n, k))
-        inner = np.flatnonzero(rows[1:] == rows[:-1])
-        pairs = touched[inner] * k + touched[inner + 1]
-        self.pairs = _matrix(rows[inner], pairs, np.ones(len(inner)), (n, k * k))
-        self.credit = {"first": self.first, "last": self.last, "linear": linear}
-
-
-def _matrix(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
-    return sparse.csr_array((values, (rows, columns)), shape=shape)
-
-
-def _rule(model: str) -> Callable[[_Layout, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray | None]]:
-    def share(layout: _Layout, wins: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        credit = wins @ layout.credit[model]
-        return _divide(credit, credit.sum(axis=1, keepdims=True)), None
-
-    return share
-
-
-def _markov(layout: _Layout, wins: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return credit shares and removal effects of a first-order absorbing chain, for each row of weights.
-
-    With N = (I − Q)⁻¹, h = N·r and P = start·h, sending every visit of channel c to "no conversion" loses the share
-    (start·N)[c] · h[c] / (N[c, c] · P) of conversions.
-    """
-    k = len(layout.channels)
-    both = wins + losses
-    start = both @ layout.first
-    inner = (both @ layout.pairs).reshape(len(both), k, k)
-    won, lost = wins @ layout.last, losses @ layout.last
-    leaving = inner.sum(axis=2) + won + lost
-    chain = np.linalg.inv(np.eye(k) - _divide(inner, leaving[:, :, None]))
-    reach = np.einsum("bi,bij->bj", _divide(start, start.sum(axis=1, keepdims=True)), chain)
-    converts = np.einsum("bij,bj->bi", chain, _divide(won, leaving))
-    base = (_divide(start, start.sum(axis=1, keepdims=True)) * converts).sum(axis=1, keepdims=True)
-    removal = _divide(reach * converts, np.einsum("bii->bi", chain) * base)
-    return _divide(removal, removal.sum(axis=1, keepdims=True)), removal
-
-
-MODELS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray | None]]] = {
-    "first": _rule("first"),
-    "last": _rule("last"),
-    "linear": _rule("linear"),
-    "markov": _markov,
-}
-
-
 def _assemble(visits: pd.DataFrame, wins: pd.DataFrame, window: int, end: int) -> pd.DataFrame:
-    """Join the touches of each person to paths; one row per distinct path of this part of the people."""
+    """Join the touches of each person to paths; one row per person and path, of this part of the people."""
     for name in sorted(visits.loc[visits["marketing"].str.contains(ARROW, regex=False), "marketing"].unique()):
         raise JourneyError(f"marketing_channel: found {name!r}. {ARROW!r} separates the channels of a path; rename it.")
     wins = wins.sort_values(["position", "person_id"]).assign(win=range(len(wins)), win_at=lambda t: t["time_us"])
@@ -299,6 +248,7 @@ def _assemble(visits: pd.DataFrame, wins: pd.DataFrame, window: int, end: int) -
     grouped = joined.groupby("path_id")
     paths = pd.DataFrame(
         {
+            "person_id": grouped["person_id"].first(),
             "path": grouped["marketing"].agg(ARROW.join),
             "conversions_n": grouped["counts"].first().astype(int),
             "win": grouped["win"].first(),
@@ -310,16 +260,34 @@ def _assemble(visits: pd.DataFrame, wins: pd.DataFrame, window: int, end: int) -
     values = credited["win"].map(amounts).reindex(paths.index).fillna(0.0)
     uncredited = wins[~wins["win"].isin(credited["win"])]
     paths = paths.assign(value=values, nulls_n=1 - paths["conversions_n"])
-    paths = paths.assign(open_n=paths["nulls_n"] * (end - paths["last"] < window).astype(int))[PATHS]
-    untouched = {"path": [""], "conversions_n": len(uncredited), "nulls_n": 0, "value": uncredited["amount"].sum()}
-    if len(uncredited):
-        paths = pd.concat([paths, pd.DataFrame({**untouched, "open_n": 0})])
-    return paths.groupby("path", as_index=False).sum()
+    paths = paths.assign(open_n=paths["nulls_n"] * (end - paths["last"] < window).astype(int))[PEOPLE]
+    untouched = uncredited[["person_id", "amount"]].rename(columns={"amount": "value"})
+    untouched = untouched.assign(path="", conversions_n=1, nulls_n=0, open_n=0)[PEOPLE]
+    paths = pd.concat([part for part in (paths, untouched) if len(part)] or [paths])
+    return paths.groupby(["person_id", "path"], as_index=False).sum()
 
 
-def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    below = np.broadcast_to(below, above.shape)
-    return np.divide(above, below, out=np.zeros_like(above, dtype=float), where=below > 0)
+def _draws(
+    paths: pd.DataFrame, people: pd.DataFrame | None, repetitions: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how often each path (column) converted and did not: as counted, then in each repetition (row)."""
+    rng, k = np.random.default_rng(seed), len(paths)
+    counts = paths[["conversions_n", "nulls_n"]].to_numpy(dtype=float).ravel(order="F")
+    if people is None:
+        total = counts.sum()
+        draws = [counts, *rng.multinomial(int(total), counts / total, size=repetitions).astype(float)]
+    else:
+        require_columns(people.columns, PEOPLE, "attribute")
+        own = people[people["path"].isin(paths["path"])]
+        places, persons = own["person_id"].factorize(sort=True)
+        columns = pd.Index(paths["path"]).get_indexer(own["path"])
+        outcomes = own[["conversions_n", "nulls_n"]].to_numpy(dtype=float).ravel(order="F")
+        n = len(persons)
+        each = matrix(np.tile(places, 2), np.concatenate([columns, columns + k]), outcomes, (n, 2 * k))
+        chance = np.full(n, 1 / n)
+        draws = [counts, *[rng.multinomial(n, chance).astype(float) @ each for _ in range(repetitions)]]
+    both = np.vstack(draws)
+    return both[:, :k], both[:, k:]
 
 
 def _spread(name: str, draws: np.ndarray) -> dict[str, np.ndarray]:

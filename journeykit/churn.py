@@ -28,7 +28,7 @@ from journeykit.validation import brier_terms, concordance, known_by, resamples,
 COVARIATE_COLUMNS = ("person_id", "started_at", "landmark_at", "segment", "duration_days", "ended")
 COX_COLUMNS = (
     *("covariate", "label", "hazard_ratio", "hazard_ratio_low", "hazard_ratio_high", "p_value"),
-    *("n", "people_with_n", "events_n", "ph_p_value"),
+    *("n", "people_with_n", "events_n", "proportionality_p_value"),
 )
 KEPT_COLUMNS = (
     *("covariate", "label", "people_with_n", "people_without_n", "horizon_days"),
@@ -137,15 +137,15 @@ def cox(
     A hazard ratio of 1.8 means: at any time, 1.8 times the chance of leaving next. It is an association in
     observed data; people with and without a covariate may differ in what was not measured. Left out, and said in
     `.attrs["note"]`: covariates that are the same for everyone, that fewer than `min_n` people have or lack, that
-    repeat others, or that nobody or everybody who left had (their ratio has no finite estimate). `ph_p_value` tests
-    proportional hazards (scaled Schoenfeld residuals against the rank of time): a small one says that the ratio
-    changes with tenure, so that the figure is an average.
+    repeat others, or that nobody or everybody who left had (their ratio has no finite estimate).
+    `proportionality_p_value` tests proportional hazards (scaled Schoenfeld residuals against the rank of time): a small
+    one says that the ratio changes with tenure, so that the figure is an average.
 
     Needs `duration_days`, `ended` and a numeric column a covariate. Rows with nulls are left out and noted.
 
     One row per covariate, in the order given: covariate, label, hazard_ratio (+low, high), p_value, n, people_with_n
-    (a value above 0), events_n, ph_p_value. `.attrs["log_likelihood"]` is the model's. Cox (1972); Grambsch &
-    Therneau (1994). At least ten events a parameter: Peduzzi et al. (1995).
+    (a value above 0), events_n, proportionality_p_value. `.attrs["log_likelihood"]` is the model's. Cox (1972);
+    Grambsch & Therneau (1994). At least ten events a parameter: Peduzzi et al. (1995).
     """
     names = [covariate.name for covariate in covariates]
     require_columns(table.columns, ["duration_days", "ended", *names], "churn model")
@@ -201,7 +201,8 @@ def days_kept(
         sizes = (int(having.sum()), int((~having).sum()), line["horizon_days"])
         rows.append((covariate.name, label(covariate), *sizes, *gap))
     if not rows:
-        reason = f"not enough data (no covariate with at least {min_n} people who have it and {min_n} who do not)"
+        reason = f"at least {min_n} people, and {survival.MIN_ENDS} with an end event, both with and without it"
+        reason = f"not enough data (no covariate with {reason})"
         return not_enough(KEPT_COLUMNS, reason)
     return pd.DataFrame(rows, columns=list(KEPT_COLUMNS))
 

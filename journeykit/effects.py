@@ -20,6 +20,7 @@ from journeykit.stats import not_enough
 MINIMUM = 30  # people per arm; below it, Student's t on skewed counts keeps no error rate
 FEW_EVENTS = 10  # conversions, or people without one, in an arm: below it the interval of shares is Newcombe's
 NEAR_ZERO = 4.0  # a mean closer to 0 than so many standard errors has no relative change worth stating
+ANSWERS_DIFFER = "not compared: answer rates differ"  # the caution that keeps an effect out of the decision
 UNEVEN = 1.25  # the larger arm over the smaller one, from where skewed metrics need the rule of 355
 
 EFFECTS = (
@@ -75,7 +76,7 @@ def effects(units: pd.DataFrame, *, experiment: Experiment, currency: str = "", 
                 continue
             cautions = [_skew_caution(control[metric.name], treatment[metric.name], metric)]
             if metric.name in uneven_answers:
-                cautions.append("the arms answer at different rates")
+                cautions.append(ANSWERS_DIFFER)
             rows.append(
                 {
                     **labels(experiment, metric, arm, currency),

@@ -30,7 +30,8 @@ def ingest(study: OpenStudy) -> bool:
         JourneyError: a source matches no file, a mapped column is not in a file, or no row of a source can be used.
     """
     mark = _fingerprint(study)
-    if all(study.fingerprint(name) == mark for name in TABLES):
+    note = {"fingerprint": mark, "parts": study.parts_hash("01_ingest"), "raw": study.raw_sizes()}
+    if all(note.items() <= engine.read_metadata(study.path(name)).items() for name in TABLES):
         return False
     plan, secret = study.config, privacy.key(ROOT)
     _prepare(plan)
@@ -46,7 +47,6 @@ def ingest(study: OpenStudy) -> bool:
                 ) from error
     _refuse_useless(plan)
     _name_touchpoints(plan)
-    note = {"fingerprint": mark, "parts": study.parts_hash("01_ingest"), "raw": study.raw_sizes()}
     for name, select in _selects(plan).items():
         engine.write_parquet(engine.query(select), study.path(name), note)
     return True

@@ -11,7 +11,7 @@ import pandas as pd
 
 from journeykit import present
 from journeykit.config import Experiment, Metric
-from journeykit.effects import EFFECTS, MINIMUM, effects
+from journeykit.effects import ANSWERS_DIFFER, EFFECTS, MINIMUM, effects
 from journeykit.errors import JourneyError, nearest
 from journeykit.exposure import exposure_check, response_check, split_check, units
 from journeykit.power import POWER, power
@@ -60,7 +60,8 @@ def verdict(split: pd.DataFrame, effects: pd.DataFrame, experiment: Experiment) 
     lies on the bad side of 0) → "do not ship" · a primary metric is better → "ship" · else "no difference shown",
     with the largest gain and loss that the interval leaves possible. With one primary comparison its plain 95 %
     interval decides; with several, Holm's adjusted p-value must be below 0.05 too. Of several arms the one nearest to
-    shipping is reported. The unadjusted effect decides even where CUPED is sharper: one rule, chosen before.
+    shipping is reported. A satisfaction metric whose arms answer at different rates counts as not compared. The
+    unadjusted effect decides even where CUPED is sharper: one rule, chosen before.
 
     Args:
         split: the table of `split_check`.
@@ -144,14 +145,14 @@ def difference(value: float, unit: str, sign: bool = True) -> str:
     """Return a difference of means with its unit: shares in percentage points.
 
     >>> difference(0.0184, "share"), difference(-2.5, "EUR"), difference(0.05, "events", sign=False)
-    ('+1.8 points', '−EUR 2.50 per person', '0.050 events per person')
+    ('+1.8 percentage points', '−EUR 2.50 per person', '0.050 events per person')
     """
     if present.missing(value):
         return present.NONE
     mark = "−" if value < 0 else "+" if sign else ""
     size = abs(value)
     if unit == "share":
-        return f"{mark}{present.number(100 * size, 1)} points"
+        return f"{mark}{present.number(100 * size, 1)} percentage points"
     if unit in ("score", "events"):
         return f"{mark}{present.number(size, 3)} {'events per person' if unit == 'events' else 'on the scale 0–1'}"
     return f"{mark}{unit} {present.number(size, 2)} per person"
@@ -167,7 +168,7 @@ def change(row: dict[Any, Any]) -> str:
 
 def _decide(rows: pd.DataFrame, arm: str, experiment: Experiment) -> pd.DataFrame:
     """The decision on one treatment arm."""
-    found = {row["metric"]: row for row in rows.to_dict("records")}
+    found = {row["metric"]: row for row in rows.to_dict("records") if ANSWERS_DIFFER not in row["caution"]}
     guards = [metric for metric in experiment.metrics if metric.role == "guardrail"]
     primary = [metric for metric in experiment.metrics if metric.role == "primary"]
     harmed = [m for m in guards if m.name in found and _good_side(found[m.name])[1] < -m.margin]
@@ -202,8 +203,8 @@ def _decide(rows: pd.DataFrame, arm: str, experiment: Experiment) -> pd.DataFram
     corrected = " after correction for the number of comparisons" if several else ""
     sentence = (
         f"No difference shown in {row['metric']} between {arm} and {experiment.control}{corrected}: {change(row)}. "
-        f"The data exclude a gain of more than {difference(max(gain, 0.0), row['unit'], sign=False)} "
-        f"and a loss of more than {difference(max(-loss, 0.0), row['unit'], sign=False)}.{_watch(guards, found)}"
+        f"The 95 % interval rules out a gain above {difference(max(gain, 0.0), row['unit'], sign=False)} "
+        f"and a loss above {difference(max(-loss, 0.0), row['unit'], sign=False)}.{_watch(guards, found)}"
     )
     return _row(experiment, UNCLEAR, sentence, row, "")
 

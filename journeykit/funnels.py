@@ -190,8 +190,8 @@ def conversion_curve(
     from the funnel's share within t.
 
     Columns as for `funnel`. One row per point of time up to `horizon`: n units, `at_risk_n`, converted share with its
-    95 % interval. `horizon` "" is one and a half times the time by which 95 % of the completions came, but no longer
-    than ten units, and one in twenty, are still observed without one.
+    95 % interval (log-log; Wilson's before the first and after the last completion). `horizon` "" is one and a half
+    times the time by which 95 % of the completions came, but no longer than ten units, and one in twenty, are observed.
     """
     if not steps:
         return stats.not_enough(_CURVE_COLUMNS, NO_FUNNEL)
@@ -217,13 +217,16 @@ def conversion_curve(
     fitter = KaplanMeierFitter().fit(days, done)
     bounds = fitter.confidence_interval_survival_function_
     at = np.searchsorted(bounds.index.to_numpy(), grid, side="right") - 1
+    there, at_risk = fitter.survival_function_.iloc[at, 0].to_numpy(), np.array([(days >= day).sum() for day in grid])
+    low, high = (bounds.iloc[at, side].to_numpy() for side in (0, 1))
+    low, high = stats.flat_ends(grid, there, low, high, at_risk, int(done.sum()))
     curve = {
         "after_days": grid,
         "n": len(days),
-        "at_risk_n": [int((days >= day).sum()) for day in grid],
-        "converted_share": 1 - fitter.survival_function_.iloc[at, 0].to_numpy(),
-        "converted_share_low": 1 - bounds.iloc[at, 1].to_numpy(),
-        "converted_share_high": 1 - bounds.iloc[at, 0].to_numpy(),
+        "at_risk_n": at_risk,
+        "converted_share": 1 - there,
+        "converted_share_low": 1 - high,
+        "converted_share_high": 1 - low,
     }
     return pd.DataFrame(curve).fillna({"converted_share_low": 0.0, "converted_share_high": 0.0})
 

@@ -27,6 +27,7 @@ SATISFACTION = ["satisfaction", "satisfaction_low", "satisfaction_high", "answer
 MAP = ["stage", "touchpoint", "touches_n", "people_n", "n", "reach_share", "reach_share_low", "reach_share_high"]
 MAP += ["continued_people_n", "continued_share", "continued_share_low", "continued_share_high", *SATISFACTION]
 FLOW = ["stage", "next", "people_n", "reached_people_n", "reached_share", "reached_share_low", "reached_share_high"]
+FLOW += ["next_stage_people_n", "next_stage_share", "next_stage_share_low", "next_stage_share_high"]
 FLOW += ["median_days", "median_days_low", "median_days_high", "movers_median_days", *SATISFACTION]
 NO_STAGES = "no stages are declared in journey.toml"
 
@@ -128,8 +129,9 @@ def stage_flow(
     Moving on: the first touch in any later stage after the first touch in this one; from the last stage: any staged
     touch more than one day later (a return). `median_days` is the Kaplan–Meier median, in which people who have not
     moved by `until` are censored; it is null when less than half move. `movers_median_days` looks only at those who
-    moved and is therefore too short. Rival: only the very next stage, which counts people who skip an optional
-    stage (support) as lost.
+    moved and is therefore too short. `next_stage_share` is the rival: a touch of exactly the next stage of the list
+    after the first touch in this one (null for the last stage); it counts people who skip an optional stage, such as
+    support, as lost.
 
     One row per stage with at least `min_n` people, in order.
     """
@@ -154,11 +156,15 @@ def stage_flow(
                 "median_days_low": median[1],
                 "median_days_high": median[2],
                 "movers_median_days": float(np.median(days[moved])) if moved.any() else np.nan,
+                "next_stage_people_n": int(people[f"following_{k}"].notna().sum()) if k < len(stages) - 1 else np.nan,
             }
         )
     if not rows:
         return stats.not_enough(FLOW, f"not enough data: every stage has fewer than {max(min_n, 1)} people")
     table = stats.add_share(pd.DataFrame(rows), "reached", "reached_people_n", "people_n")
+    known = table["next_stage_people_n"].notna()
+    following = stats.add_share(table[known], "next_stage", "next_stage_people_n", "people_n")
+    table = table.join(following.filter(like="next_stage_share"))
     answers = satisfaction_by_stage(touches, stages=stages, survey_touchpoints=survey_touchpoints, min_n=min_n)
     return table.merge(answers, on="stage", how="left")[FLOW]
 
@@ -211,11 +217,13 @@ def _rank(stage: Any, stages: Sequence[str]) -> Any:
 
 
 def people_by_stage(touches: Any, stages: Sequence[str], surveys: Sequence[str], end: int | None) -> pd.DataFrame:
-    """Return what the score needs of each person who entered a stage, up to `end` (microseconds).
+    """Return what the score needs of each person who entered a stage or answered about one, up to `end` (microseconds).
 
+    An answer counts whether or not the person was seen in the stage, as in `satisfaction_by_stage`.
     One row per person, sorted by `person_id`; for stage k: `entry_k` (µs, first touch), `next_k` (µs, first touch of
-    a later stage after it; for the last stage the first staged touch more than a day later), `answers_k`, `sum_k`
-    (number and sum of the answers that speak of the stage).
+    a later stage after it; for the last stage the first staged touch more than a day later), `following_k` (µs, first
+    touch of exactly the next stage after it; not for the last), `answers_k`, `sum_k` (number and sum of the answers
+    that speak of the stage).
     """
     table = _marked(touches, stages, surveys, end)
     reached = ~nw.col("rank").is_null() & ~nw.col("is_survey")
@@ -228,13 +236,18 @@ def people_by_stage(touches: Any, stages: Sequence[str], surveys: Sequence[str],
         later = reached & (nw.col("rank") > k) & (nw.col("position") > nw.col(f"entered_{k}"))
         if k == len(stages) - 1:
             later = reached & (nw.col("time_us") > nw.col(f"entry_{k}") + DAY)
+        else:
+            following = later & (nw.col("rank") == k + 1)
+            parts += [nw.when(following).then(nw.col("time_us")).min().alias(f"following_{k}")]
         answer = nw.when((nw.col("asked_rank") == k) & ~nw.col("satisfaction").is_null())
         parts += [
             nw.when(later).then(nw.col("time_us")).min().alias(f"next_{k}"),
             answer.then(1).otherwise(0).sum().alias(f"answers_{k}"),
             answer.then(nw.col("satisfaction")).otherwise(0.0).sum().alias(f"sum_{k}"),
         ]
-    people = engine.fetch(table.join(first, on="person_id", how="inner").group_by("person_id").agg(*parts))
+    found = table.join(first, on="person_id", how="left").group_by("person_id").agg(*parts)
+    anything = [~nw.col(f"entry_{k}").is_null() | (nw.col(f"answers_{k}") > 0) for k in range(len(stages))]
+    people = engine.fetch(found.filter(nw.any_horizontal(*anything, ignore_nulls=False)))
     numbers = {name: people[name].astype(float) for name in people.columns if name != "person_id"}
     return people.assign(**numbers).sort_values("person_id").reset_index(drop=True)
 

@@ -1,4 +1,4 @@
-"""The Customer Journey Score: weight × satisfaction × retention, summed over the stages, and what it does not know."""
+"""The Customer Journey Score: weight × satisfaction × moving on, summed over the stages, and what it does not know."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from journeykit.config import Stage, seconds
 from journeykit.errors import JourneyError
 from journeykit.journey_map import DAY, NO_STAGES, SATISFACTION, microseconds, people_by_stage, spell
 
-SCORE = ["stage", "weight", "weight_used", *SATISFACTION, "n", "retention_share", "retention_share_low"]
-SCORE += ["retention_share_high", "points", "points_low", "points_high", "coverage_share", "note"]
+SCORE = ["stage", "weight", "weight_used", *SATISFACTION, "n", "moved_on_share", "moved_on_share_low"]
+SCORE += ["moved_on_share_high", "points", "points_low", "points_high", "coverage_share", "note"]
 BOUNDS = ["stage", "n", "answered_people_n", "answered_share", "answered_share_low", "answered_share_high"]
 BOUNDS += ["satisfaction", "satisfaction_if_silent_unhappy", "satisfaction_if_silent_happy"]
 
@@ -41,15 +41,17 @@ def journey_score(
     seed: int = 0,
     survey_touchpoints: Sequence[str] = ("Survey",),
 ) -> pd.DataFrame:
-    """Compute the Customer Journey Score: 100 · Σ weight × satisfaction × retention, 0–100 points.
+    """Compute the Customer Journey Score: 100 · Σ weight × satisfaction × share that moves on, 0–100 points.
 
-    Satisfaction is the mean answer of the stage (see `satisfaction_by_stage`). Retention is the Kaplan–Meier
-    probability of moving on (see `stage_flow`) within `horizon` of the first touch in the stage, censored at `as_of`.
+    Satisfaction is the mean answer of the stage (see `satisfaction_by_stage`). `moved_on_share` is the
+    Kaplan–Meier probability of moving on (see `stage_flow`) within `horizon` of the first touch in the stage, censored
+    at `as_of`; the flow's `reached_share` counts what happened so far, whatever time people have had.
     Rivals: survival of the customer relation instead of progress; the very next stage only. A stage with fewer than
     `min_answers` answers, or which nobody entered a horizon ago, gets no number; the other weights are scaled up to 1
     and `coverage_share` of the total row says how much of the declared weight is in the score.
 
-    Intervals are percentiles of a bootstrap over people: each repetition draws people once and recomputes all stages.
+    Intervals are percentiles of a bootstrap over people: each repetition draws people, among all who entered a stage or
+    answered about one (the `n` of the total), once and recomputes all stages.
     `stages` is a table with `stage` and `weight`, or (stage, weight) pairs, in order.
     One row per stage and a last row "Total". `.attrs["definition"]` is the definition in words with its hash;
     scores with different hashes must not be compared.
@@ -62,7 +64,9 @@ def journey_score(
         return stats.not_enough(SCORE, NO_STAGES)
     stage_names, weights = [str(name) for name, _ in pairs], np.array([float(weight) for _, weight in pairs])
     if (weights < 0).any() or weights.sum() <= 0 or not np.isfinite(weights).all():
-        raise JourneyError(f"stages.weight: found {weights.tolist()}. Weights are 0 or more and not all 0; mend them.")
+        raise JourneyError(
+            f"stages.weight: found {weights.tolist()}. Weights are 0 or more and not all 0; correct them."
+        )
     weights = weights / weights.sum()
     end, limit = microseconds(as_of), seconds(horizon) / 86400
     people = people_by_stage(touches, stage_names, survey_touchpoints, end)
@@ -92,12 +96,12 @@ def journey_score(
             estimates[k].append(part.estimate(drawn))
     total = np.zeros(repetitions + 1)
     for k in parts:
-        satisfaction, retention = np.array(estimates[k]).T
+        satisfaction, moved_on = np.array(estimates[k]).T
         used = weights[k] / coverage
-        points = 100 * used * satisfaction * retention
+        points = 100 * used * satisfaction * moved_on
         total = total + points
         rows[k].update(weight_used=used, **_spread("satisfaction", satisfaction))
-        rows[k].update(**_spread("retention_share", retention), **_spread("points", points))
+        rows[k].update(**_spread("moved_on_share", moved_on), **_spread("points", points))
     definition, key = _definition(stage_names, weights, horizon, min_answers, survey_touchpoints)
     rows.append({"stage": "Total", "weight": 1.0, "weight_used": 1.0, **_spread("points", total)})
     rows[-1].update(coverage_share=coverage, note=f"definition {key}", n=len(people))
@@ -112,9 +116,10 @@ def response_bounds(
 ) -> pd.DataFrame:
     """Bound the satisfaction of each stage by what the silent majority could think (Manski bounds).
 
-    `answered_share` is over people who entered the stage. `satisfaction` is the mean over people of their mean answer;
-    the two bounds set everybody who did not answer to 0 and to 1. They hold without any assumption, and are wide
-    because little is known; no interval around an average of answers repairs that.
+    `answered_share` is over people who entered the stage, and only their answers count here; the score and the map
+    also count answers about the stage from people not seen in it. `satisfaction` is the mean over people of their mean
+    answer; the two bounds set everybody who did not answer to 0 and to 1. They hold without any assumption, and are
+    wide because little is known; no interval around an average of answers repairs that.
 
     One row per stage with at least `min_n` people who answered, in order.
     """
@@ -123,9 +128,9 @@ def response_bounds(
     people = people_by_stage(touches, stages, survey_touchpoints, None)
     rows = []
     for k, stage in enumerate(stages):
-        answers = people[f"answers_{k}"]
-        means = (people[f"sum_{k}"] / answers.where(answers > 0)).dropna()
-        n = int(people[f"entry_{k}"].notna().sum())
+        inside = people[people[f"entry_{k}"].notna()]
+        answers, n = inside[f"answers_{k}"], len(inside)
+        means = (inside[f"sum_{k}"] / answers.where(answers > 0)).dropna()
         if len(means) < max(min_n, 1):
             continue
         share, mean = len(means) / n, float(means.mean())

@@ -100,7 +100,7 @@ def power(
             )
     if not rows:
         return not_enough(POWER, f"{experiment.name}: not enough data: each arm needs {min_n} people that differ")
-    return pd.DataFrame(rows)[list(POWER)]
+    return pd.DataFrame(rows).astype({"needed_days": "Int64"})[list(POWER)]
 
 
 def _sizes(base: pd.Series, n_other: int, metric: Metric, wanted: float) -> dict[str, Any]:

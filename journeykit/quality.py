@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from journeykit import engine, identity
+from journeykit import engine, funnels, identity
 from journeykit.config import Identity, Stage
-from journeykit.stats import add_share, not_enough
+from journeykit.stats import add_share, not_enough, reason_of
 
 PARTS = ["kept_n", "duplicate_n", "quarantined_n", "left_out_n"]
 
@@ -34,6 +35,11 @@ def accounting(files: Any, by: str = "file") -> pd.DataFrame:
     table["balances"] = table[PARTS].sum(axis=1) == table["read_n"]
     columns = [*keys, "read_n", *PARTS, "late_n", "balances"]
     return table[columns].sort_values(keys, ignore_index=True)
+
+
+def rows(table: Any) -> int:
+    """Return the number of rows of a table of any engine."""
+    return int(engine.fetch(engine.lazy(table).select(n=nw.len()))["n"].iloc[0])
 
 
 def clocks(files: Any) -> pd.DataFrame:
@@ -72,6 +78,12 @@ def unmapped(events: Any, stages: list[Stage]) -> pd.DataFrame:
         return not_enough(["event", "events_n"], "every event belongs to a touchpoint")
     found["events_share"] = found["events_n"] / total
     return found.sort_values(["events_n", "event"], ascending=[False, True], ignore_index=True)
+
+
+def event_names(events: Any) -> list[str]:
+    """Return the names of the events that occur, sorted."""
+    found = engine.fetch(engine.lazy(events).select("event").unique())
+    return sorted(found["event"].dropna())
 
 
 def weekly_volume(events: Any) -> pd.DataFrame:
@@ -114,11 +126,7 @@ def identified(touches: Any, plan: Identity) -> pd.DataFrame:
     Returns:
         Two rows, before and after: events_n, n, identified_share with interval.
     """
-    personal = [f"id_{name}" for name in plan.identifiers if name not in plan.devices]
-    table = engine.lazy(touches).with_columns(
-        _known=nw.when(~nw.coalesce(*[nw.col(name) for name in personal]).is_null()).then(1).otherwise(0)
-    )
-    table = table.with_columns(_person=nw.col("_known").max().over("person_id"))
+    table = _known(touches, plan)
     found = engine.fetch(table.select(n=nw.len(), before=nw.col("_known").sum(), after=nw.col("_person").sum()))
     n = int(found["n"].iloc[0])
     if n == 0:
@@ -127,6 +135,68 @@ def identified(touches: Any, plan: Identity) -> pd.DataFrame:
         {"moment": f"{name} stitching", "events_n": int(found[name].iloc[0]), "n": n} for name in ("before", "after")
     ]
     return add_share(pd.DataFrame(rows), "identified", "events_n", "n")
+
+
+def funnel_of_known(
+    touches: Any,
+    plan: Identity,
+    *,
+    steps: Sequence[str],
+    within: str = "",
+    on: str = "event",
+    per: str = "person",
+    min_n: int = 1,
+) -> pd.DataFrame:
+    """Return the funnel of everybody beside that of people with a verified identity (see `identified`).
+
+    A device that nobody ever signed in on counts as a person of its own: a buyer who looks around on a second device
+    is counted twice at the first steps and once at the last, which makes the conversion of everybody too small. The
+    second funnel leaves such devices out. It is no better estimate for all people: those who never say who they are
+    are not in it, and signing in goes with buying.
+
+    Returns:
+        One row per `segment` ("all people", "verified identity") and step, with the columns of `funnels.funnel`.
+    """  # fmt: skip
+    known = _known(touches, plan).filter(nw.col("_person") == 1)
+    rows = {"all people": touches, "verified identity": known}
+    found = {k: funnels.funnel(v, steps=steps, within=within, on=on, per=per, min_n=min_n) for k, v in rows.items()}
+    first = found["all people"]
+    if first.empty or not first["n"].iloc[0]:
+        return not_enough(["segment", *first.columns], reason_of(first) or f"nobody took the first step, {steps[0]}")
+    return pd.concat(
+        [table.assign(segment=name)[["segment", *first.columns]] for name, table in found.items()], ignore_index=True
+    )
+
+
+def sessions(touches: Any) -> pd.DataFrame:
+    """Return how many visits there are and how long they are, as `[sessions] gap` of journey.toml cut them.
+
+    A visit lasts from its first touch to its last, so one of a single touch lasts 0 s: what follows the last touch is
+    not recorded. Needs `person_id`, `session_id` and the columns of the total order.
+
+    Returns:
+        One row: sessions_n, people_n, median_sessions_per_person, median_touches_per_session, median_length_seconds,
+        and the share of sessions with a single touch, with its interval (which takes sessions as independent).
+    """
+    table = engine.lazy(touches).filter(~nw.col("session_id").is_null())
+    found = engine.fetch(
+        table.group_by("person_id", "session_id").agg(
+            touches_n=nw.len(), first=nw.col("time_us").min(), last=nw.col("time_us").max()
+        ),
+        limit=20_000_000,
+    )
+    if found.empty:
+        return not_enough(["sessions_n", "people_n"], "there are no sessions")
+    per_person = found.groupby("person_id").size()
+    row = {
+        "sessions_n": len(found),
+        "people_n": len(per_person),
+        "median_sessions_per_person": float(per_person.median()),
+        "median_touches_per_session": float(found["touches_n"].median()),
+        "median_length_seconds": float((found["last"] - found["first"]).median()) / 1e6,
+        "single_touch_n": int((found["touches_n"] == 1).sum()),
+    }
+    return add_share(pd.DataFrame([row]), "single_touch", "single_touch_n", "sessions_n")
 
 
 def rules(people: Any) -> pd.DataFrame:
@@ -194,7 +264,13 @@ def ties(touches: Any) -> pd.DataFrame:
 
 
 def outcomes(journeys: Any) -> pd.DataFrame:
-    """Return how journeys end: one row per outcome, journeys_n of n, share with interval, median touches and days."""
+    """Return how journeys end.
+
+    Returns:
+        One row per outcome: journeys_n of n (all journeys) and their share with its interval; the same as a share of
+        the journeys that are over (converted or abandoned; empty for open ones, whose outcome is not known yet); and
+        median touches and days.
+    """
     table = engine.fetch(engine.lazy(journeys).select("outcome", "touches_n", "duration_days"))
     if table.empty:
         return not_enough(["outcome", "journeys_n", "n"], "there are no journeys")
@@ -204,7 +280,12 @@ def outcomes(journeys: Any) -> pd.DataFrame:
     found.insert(2, "n", len(table))
     found = add_share(found, "journeys", "journeys_n", "n")
     order = pd.Categorical(found["outcome"], ["converted", "abandoned", "open"], ordered=True)
+    found["finished_n"] = int(found.loc[found["outcome"] != "open", "journeys_n"].sum())
+    found = add_share(found, "of_finished", "journeys_n", "finished_n")
+    of_finished = ["of_finished_share", "of_finished_share_low", "of_finished_share_high"]
+    found[of_finished] = found[of_finished].where(found["outcome"] != "open")
     columns = ["outcome", "journeys_n", "n", "journeys_share", "journeys_share_low", "journeys_share_high"]
+    columns += ["finished_n", *of_finished]
     return found.assign(_o=order).sort_values("_o", ignore_index=True)[[*columns, "median_touches", "median_days"]]
 
 
@@ -215,3 +296,12 @@ def blocked(values: Any) -> pd.DataFrame:
         return not_enough(["id_name", "value", "rows_n"], "no identifier holds a placeholder")
     found["rows_n"] = found["rows_n"].astype("int64")
     return found.sort_values(["rows_n", "id_name", "value"], ascending=[False, True, True], ignore_index=True)
+
+
+def _known(touches: Any, plan: Identity) -> Any:
+    """Add `_known` (1: the event carries an identifier that is no device) and `_person` (1: one of its person does)."""
+    personal = [nw.col(f"id_{name}") for name in plan.identifiers if name not in plan.devices]
+    table = engine.lazy(touches)
+    carries = ~nw.coalesce(*personal).is_null() if personal else nw.col("person_id").is_null()  # nobody is known
+    table = table.with_columns(_known=nw.when(carries).then(1).otherwise(0))
+    return table.with_columns(_person=nw.col("_known").max().over("person_id"))

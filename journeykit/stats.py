@@ -39,6 +39,25 @@ def add_share(table: pd.DataFrame, name: str, successes: str, n: str) -> pd.Data
     return out
 
 
+def flat_ends(
+    days: np.ndarray, share: np.ndarray, low: np.ndarray, high: np.ndarray, at_risk: np.ndarray, ended_n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of a Kaplan–Meier curve, with Wilson's where its own have no width.
+
+    Before the first end (share 1) the lower bound is Wilson's for no end among those at risk; after the last one
+    (share 0) the upper bound is Wilson's for all of `ended_n` ended. At day 0 the share is 1 by definition.
+
+    >>> day, one = np.array([0.0, 5.0]), np.ones(2)
+    >>> low, high = flat_ends(day, one, one, one, np.array([40, 40]), 0)
+    >>> low.round(3).tolist(), high.tolist()
+    ([1.0, 0.912], [1.0, 1.0])
+    """
+    unmoved, gone = (days > 0) & (share >= 1), share <= 0
+    lowest = np.array([wilson(float(n), float(n))[0] for n in at_risk])
+    low = np.where(unmoved, lowest, np.where(gone, 0.0, low))
+    return low, np.where(gone, wilson(0, ended_n)[1], np.where(unmoved, 1.0, high))
+
+
 def mean_interval(values: Sequence[float] | pd.Series, confidence: float = 0.95) -> tuple[float, float, float]:
     """Return mean, low and high (Student's t); the interval is nan for fewer than two values.
 

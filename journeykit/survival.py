@@ -18,13 +18,16 @@ from lifelines import KaplanMeierFitter
 from lifelines.statistics import multivariate_logrank_test
 from lifelines.utils import median_survival_times
 from scipy import stats as _stats
+from statsmodels.stats.multitest import multipletests
 
 from journeykit import engine
 from journeykit.errors import JourneyError, require_columns
-from journeykit.stats import not_enough, wilson
+from journeykit.journey_map import microseconds
+from journeykit.stats import flat_ends, not_enough
 
-DAY_US = 86_400_000_000
+DAY_US, UNKNOWN = 86_400_000_000, "unknown"  # the segment of people of whom none was recorded
 Z95 = float(_stats.norm.ppf(0.975))
+MIN_ENDS = 10  # with fewer, the error of a restricted mean is too uncertain for an interval
 SPELL_COLUMNS = ("person_id", "started_at", "duration_days", "ended", "segment")
 CURVE_COLUMNS = ("segment", "day", "at_risk_n", "survival_share", "survival_share_low", "survival_share_high")
 MEDIAN_COLUMNS = ("segment", "n", "ended_n", "median_days", "median_days_low", "median_days_high")
@@ -68,7 +71,7 @@ def spells(touches: Any, *, start: Sequence[str], end: Sequence[str], as_of: Any
     columns = t.collect_schema().names()
     by = f"segment_{by}" if by and by not in columns and f"segment_{by}" in columns else by
     require_columns(columns, ["person_id", "event", *engine.ORDER, *([by] if by else [])], "churn")
-    until = _microseconds(as_of)
+    until = microseconds(as_of)
     t = t.filter(nw.col("time_us") <= until, ~nw.col("person_id").is_null())
     if by:
         known = nw.col(by).fill_null(strategy="forward").over("person_id", order_by=list(engine.ORDER))
@@ -102,7 +105,7 @@ def spells(touches: Any, *, start: Sequence[str], end: Sequence[str], as_of: Any
             "started_at": pd.to_datetime(began, unit="us"),
             "duration_days": (over - began) / DAY_US,
             "ended": ended.astype("int64"),
-            "segment": table["_segment"].astype("object").where(table["_segment"].notna(), "unknown") if by else "all",
+            "segment": table["_segment"].astype("object").where(table["_segment"].notna(), UNKNOWN) if by else "all",
         }
     )
     return result.sort_values("person_id", ignore_index=True)
@@ -115,8 +118,8 @@ def survival_curve(
 
     Censored people count in the denominator while they are observed. A point is shown only while at least `min_n`
     people are at risk, because the tail of such a curve moves by leaps; segments of fewer people are left out (said
-    in `.attrs["note"]`). Before the first end, where the log-log interval is undefined, the lower bound is Wilson's
-    for no end among those at risk. `times` are days; by default every day (at most about 366 points).
+    in `.attrs["note"]`). Where the log-log interval is undefined, before the first end and after the last, the bound
+    is Wilson's (`stats.flat_ends`). `times` are days; by default every day (at most about 366 points).
 
     One row per segment and day: segment, day, at_risk_n (observed for at least so long), survival_share, low, high.
     Kaplan & Meier (1958); interval as in lifelines and Kalbfleisch & Prentice (1980).
@@ -140,8 +143,7 @@ def survival_curve(
         place = np.searchsorted(bounds.index.to_numpy(float), days, side="right") - 1
         share = fit.survival_function_.iloc[:, 0].to_numpy(float)[place]
         low, high = (bounds.iloc[:, side].to_numpy(float)[place] for side in (0, 1))
-        unmoved = (share >= 1) & (days > 0)
-        low = np.where(unmoved, [wilson(float(n), float(n))[0] for n in at_risk], low)
+        low, high = flat_ends(days, share, low, high, at_risk, int(group["ended"].sum()))
         part = pd.DataFrame(
             {
                 "segment": name,
@@ -189,7 +191,8 @@ def restricted_mean(spells: pd.DataFrame, horizon: float, *, by: bool = False, m
     It is the area under the Kaplan–Meier curve up to the horizon: it exists even when half never leave, and two of
     them compare without assuming proportional hazards. The variance is that of the estimator,
     Var = Σ_{tᵢ≤τ} [∫_{tᵢ}^τ Ŝ]² dᵢ/(nᵢ(nᵢ−dᵢ)), not that of min(T, τ). A horizon beyond what every segment was observed
-    for is cut back to it, and `horizon_days` says so. Royston & Parmar (2013); survRM2.
+    for is cut back to it, and `horizon_days` says so. With fewer than 10 ends within the horizon there is no interval
+    (`.attrs["note"]` says so); bounds stay within 0 and the horizon. Royston & Parmar (2013); survRM2.
 
     One row per segment: segment, n, ended_n, horizon_days, restricted_mean_days (+low, high), standard_error_days.
     """
@@ -197,9 +200,12 @@ def restricted_mean(spells: pd.DataFrame, horizon: float, *, by: bool = False, m
     horizon = min([float(horizon), *[_reach(group) for _, group in groups]])
     rows = []
     for name, group in groups:
-        mean, error = _area(group, horizon)
-        ends = int(((group["ended"] == 1) & (group["duration_days"] <= horizon)).sum())
-        rows.append((name, len(group), ends, horizon, mean, max(0.0, mean - Z95 * error), mean + Z95 * error, error))
+        (mean, error), ends = _area(group, horizon), _ends(group, horizon)
+        error = error if ends >= MIN_ENDS else math.nan
+        bounds = np.clip([mean - Z95 * error, mean + Z95 * error], 0, horizon)
+        rows.append((name, len(group), ends, horizon, mean, *bounds, error))
+    if any(row[2] < MIN_ENDS for row in rows):
+        note = f"{note} No interval where {_few(horizon)}.".strip()
     return _result(rows, MEAN_COLUMNS, note)
 
 
@@ -207,32 +213,38 @@ def compare_segments(spells: pd.DataFrame, horizon: float, *, min_n: int = 20) -
     """Return how many days more or fewer each segment stays than the largest one, and the log-rank test.
 
     The difference is one of restricted means up to `horizon` (see `restricted_mean`). `p_value` is the log-rank
-    test's, by Holm's method over the comparisons. `.attrs` holds the test of all segments at once: "logrank_chi2"
-    and "logrank_p_value". Segments are compared as they are; they may differ in other ways too.
+    test's, by Holm's method over the comparisons. `.attrs` holds the test of all segments at once ("logrank_chi2",
+    "logrank_p_value"). Segments may differ in other ways too. People of unknown segment, and segments with fewer than
+    10 ends within the horizon, are not compared, but noted.
 
     One row per segment other than the reference, sorted by segment.
     """
     groups, note = _groups(spells, True, min_n)
+    unknown = sum(len(group) for name, group in groups if name == UNKNOWN)
+    groups = [(name, group) for name, group in groups if name != UNKNOWN]
     if len(groups) < 2:
-        reason = note or f"not enough data (n = {len(groups)} segment, at least 2 are needed)"
-        return not_enough(COMPARE_COLUMNS, reason)
-    kept = pd.concat([group for _, group in groups])
-    if not kept["ended"].sum():
-        return not_enough(COMPARE_COLUMNS, "not enough data (nobody has ended, so segments cannot be compared)")
+        return not_enough(COMPARE_COLUMNS, note or f"not enough data (n = {len(groups)}, at least 2 are needed)")
+    note = f"{note} {unknown:,} people of unknown segment are not compared.".strip() if unknown else note
     horizon = min([float(horizon), *[_reach(group) for _, group in groups]])
-    reference, base = max(groups, key=lambda item: len(item[1]))
+    kept = [(name, group) for name, group in groups if _ends(group, horizon) >= MIN_ENDS]
+    if left_out := len(groups) - len(kept):
+        note = f"{note} {left_out} segment{'s' * (left_out > 1)} left out: {_few(horizon)}.".strip()
+    if len(kept) < 2:
+        return not_enough(COMPARE_COLUMNS, f"not enough data ({note.rstrip('.')})")
+    reference, base = max(kept, key=lambda item: len(item[1]))
     base_mean, base_error = _area(base, horizon)
     rows, p_values = [], []
-    for name, group in groups:
+    for name, group in kept:
         if name == reference:
             continue
         mean, error = _area(group, horizon)
         gap, half = mean - base_mean, Z95 * math.hypot(error, base_error)
         p_values.append(_log_rank(pd.concat([group, base]))[1])
-        rows.append([name, reference, len(group), len(base), horizon, gap, gap - half, gap + half])
-    adjusted = _holm(p_values)
+        bounds = np.clip([gap - half, gap + half], -horizon, horizon)
+        rows.append([name, reference, len(group), len(base), horizon, gap, *bounds])
+    adjusted = multipletests(p_values, method="holm")[1]
     result = _result([(*row, p) for row, p in zip(rows, adjusted, strict=True)], COMPARE_COLUMNS, note)
-    result.attrs["logrank_chi2"], result.attrs["logrank_p_value"] = _log_rank(kept)
+    result.attrs["logrank_chi2"], result.attrs["logrank_p_value"] = _log_rank(pd.concat([group for _, group in kept]))
     return result
 
 
@@ -265,8 +277,9 @@ def leaving_by_tenure(
         high = float(_stats.chi2.ppf(0.975, 2 * ends + 2)) / 2
         shares = [1 - math.exp(-k / exposure * width) for k in (ends, low, high)]
         rows.append((float(begin), close, int(there.sum()), ends, *shares))
-    result = _result(rows, HAZARD_COLUMNS, note)
-    return result.assign(from_day=_whole(result["from_day"]), to_day=_whole(result["to_day"])) if rows else result
+    nothing = "not enough data (nobody was observed for any length of time)"
+    result = _result(rows, HAZARD_COLUMNS, note if rows else nothing)
+    return result.assign(from_day=_whole(result["from_day"]), to_day=_whole(result["to_day"]))
 
 
 def _groups(spells: pd.DataFrame, by: bool, min_n: int) -> tuple[list[tuple[str, pd.DataFrame]], str]:
@@ -275,15 +288,13 @@ def _groups(spells: pd.DataFrame, by: bool, min_n: int) -> tuple[list[tuple[str,
     clean = spells[spells["duration_days"].notna() & (spells["duration_days"] >= 0)]
     groups = [(str(name), part) for name, part in clean.groupby("segment", sort=True)] if by else [("all", clean)]
     if by and [name for name, _ in groups] == ["all"]:
-        return [], "no segment is chosen; name one in `by` of [churn] in journey.toml to compare segments"
+        return [], "no segment is chosen; name one as “by” of [churn] in journey.toml to compare segments"
     kept = [(name, part) for name, part in groups if len(part) >= max(min_n, 1)]
     left_out = len(groups) - len(kept)
     if not kept:
-        reason = str(spells.attrs.get("reason", ""))
         most = max([len(part) for _, part in groups], default=0)
-        return [], reason or f"not enough data (n = {most}, at least {min_n} are needed)"
-    segments = "segment" if left_out == 1 else "segments"
-    return kept, f"{left_out} {segments} of fewer than {min_n} people left out." if left_out else ""
+        return [], str(spells.attrs.get("reason", "")) or f"not enough data (n = {most}, at least {min_n} are needed)"
+    return kept, f"{left_out} segment{'s' * (left_out > 1)} of fewer than {min_n} people left out." if left_out else ""
 
 
 def _kaplan_meier(group: pd.DataFrame) -> KaplanMeierFitter:
@@ -297,6 +308,14 @@ def _reach(group: pd.DataFrame) -> float:
     longest = group["duration_days"].max()
     last = group[group["duration_days"] == longest]
     return math.inf if (last["ended"] == 1).all() else float(longest)
+
+
+def _ends(group: pd.DataFrame, horizon: float) -> int:
+    return int(((group["ended"] == 1) & (group["duration_days"] <= horizon)).sum())
+
+
+def _few(horizon: float) -> str:
+    return f"fewer than {MIN_ENDS} people had an end event within {horizon:g} days"
 
 
 def _area(group: pd.DataFrame, horizon: float) -> tuple[float, float]:
@@ -313,22 +332,10 @@ def _area(group: pd.DataFrame, horizon: float) -> tuple[float, float]:
 
 
 def _log_rank(table: pd.DataFrame) -> tuple[float, float]:
-    if not table["ended"].sum():
-        return float("nan"), float("nan")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         test = multivariate_logrank_test(table["duration_days"], table["segment"], table["ended"])
     return float(test.test_statistic), float(test.p_value)
-
-
-def _holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction; a test that could not be made stays NaN and does not count."""
-    order = [i for i in np.argsort(p_values) if not math.isnan(p_values[i])]
-    adjusted, largest = [float("nan")] * len(p_values), 0.0
-    for place, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - place) * p_values[i]))
-        adjusted[i] = largest
-    return adjusted
 
 
 def _result(rows: Sequence[Sequence[Any]], columns: Sequence[str], note: str) -> pd.DataFrame:
@@ -341,9 +348,3 @@ def _result(rows: Sequence[Sequence[Any]], columns: Sequence[str], note: str) ->
 
 def _whole(days: Any) -> Any:
     return days.astype("int64") if np.all(days == np.floor(days)) else days
-
-
-def _microseconds(moment: Any) -> int:
-    stamp = pd.Timestamp(moment)
-    stamp = stamp.tz_convert("UTC").tz_localize(None) if stamp.tzinfo else stamp
-    return int((stamp - pd.Timestamp("1970-01-01")) // pd.Timedelta("1us"))

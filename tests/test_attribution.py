@@ -6,12 +6,13 @@ import json
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from journeykit import attribution, config
+from journeykit import attribution, config, credit_rules
 from journeykit.errors import JourneyError
 from journeykit.plots import attribution as plots
 from journeykit.readings import attribution as readings
@@ -34,6 +35,10 @@ def marketed(text: str) -> pd.DataFrame:
     table = make_log(text)
     channel = table["event"].where(table["event"].str.len() == 1)
     return table.assign(marketing_channel=channel, value=np.where(table["event"] == "buy", 10.0, np.nan))
+
+
+def conversion_paths(touches: pd.DataFrame, **options: Any) -> pd.DataFrame:
+    return attribution.conversion_paths(attribution.person_paths(touches, **options))
 
 
 def random_paths(seed: int, channels: str = "ABCD") -> pd.DataFrame:
@@ -73,9 +78,8 @@ def test_published_chain() -> None:
     assert chain["removal_effect"].tolist() == pytest.approx([0.5, 1, 1])
     assert chain["credit_share"].tolist() == pytest.approx([0.2, 0.4, 0.4])
     assert chain_value(BRYL) == pytest.approx(1 / 3)
-    assert attribution._markov(attribution._Layout(BRYL), np.array([[1.0, 0, 0]]), np.array([[0.0, 1, 1]]))[
-        1
-    ].shape == (1, 3)
+    effects = credit_rules.markov(credit_rules.Layout(BRYL), np.array([[1.0, 0, 0]]), np.array([[0.0, 1, 1]]))[1]
+    assert effects.shape == (1, 3)
 
 
 def test_heuristics_by_hand() -> None:
@@ -154,19 +158,55 @@ def test_bootstrap_covers() -> None:
     assert hits >= 70
 
 
+def test_bootstrap_of_people_covers_when_their_paths_are_alike() -> None:
+    # 60 people of 5 conversions each; a person's chance of coming by A is .1 or .9, so that A's share is .5.
+    rng, hits, alone = np.random.default_rng(7), 0, 0
+    for _ in range(100):
+        by_a = rng.binomial(5, rng.choice([0.1, 0.9], 60))
+        wins = np.concatenate([by_a, 5 - by_a])
+        people = pd.DataFrame({"person_id": np.tile(np.arange(60), 2), "path": np.repeat(["A", "B"], 60)})
+        people = people.assign(conversions_n=wins, nulls_n=1, value=0.0, open_n=0)
+        people = people[people["conversions_n"] > 0]
+        paths = attribution.conversion_paths(people)
+        for table in (people, None):
+            rows = attribution.attribute(paths, table, models=["first"], repetitions=200).set_index("channel")
+            covers = rows.loc["A", "credit_share_low"] <= 0.5 <= rows.loc["A", "credit_share_high"]
+            hits, alone = (hits + covers, alone) if table is not None else (hits, alone + covers)
+    assert hits >= 88
+    assert alone < 75  # what treating the paths of a person as independent costs
+
+
+def test_bootstrap_of_people_ignores_the_order_of_rows_and_keeps_the_estimate() -> None:
+    touches = marketed("|".join(f"u{k}: {'ab'[k % 2]}@0d b@1d {'buy@2d' * (k % 3 > 0)} a@60d" for k in range(60)))
+    people = attribution.person_paths(touches, conversion=["buy"], lookback="7d")
+    paths = attribution.conversion_paths(people)
+    table = attribution.attribute(paths, people, repetitions=40)
+    pd.testing.assert_frame_equal(table, attribution.attribute(paths, people.sample(frac=1), repetitions=40))
+    estimates = ["model", "channel", "conversions", "credit_share", "value", "removal_effect"]
+    pd.testing.assert_frame_equal(table[estimates], attribution.attribute(paths, repetitions=40)[estimates])
+    assert (table["credit_share_low"] <= table["credit_share_high"]).all()
+
+
+def test_people_keep_their_paths() -> None:
+    touches = marketed("u1: a@0d buy@1d ; a@2d buy@3d ; a@60d | u2: a@0d buy@1d | u3: buy@1d")
+    people = attribution.person_paths(touches, conversion=["buy"])
+    rows = people[["person_id", "path", "conversions_n", "nulls_n", "value"]].to_numpy().tolist()
+    assert rows == [[1, "a", 2, 1, 20.0], [2, "a", 1, 0, 10.0], [3, "", 1, 0, 10.0]]
+
+
 def test_paths_by_hand() -> None:
     touches = marketed(
         "u1: a@0d a b ; a@1d buy@2d c@3d ; b@60d | u2: a@0d ; b@40d buy@50d | u3: buy@1d | u4: x1@1d | u5: b@89d"
     )
-    paths = attribution.conversion_paths(touches, conversion=["buy"], lookback="30d").set_index("path")
+    paths = conversion_paths(touches, conversion=["buy"], lookback="30d").set_index("path")
     assert paths["conversions_n"].to_dict() == {"": 1, "a > b > a": 1, "b": 1, "a": 0, "c": 0}
     # b after a silence of 57 days is a path of its own; so is u2's a, which is older than the look-back.
     assert paths["nulls_n"].to_dict() == {"": 0, "a > b > a": 0, "b": 2, "a": 1, "c": 1}
     assert paths["value"].sum() == 30
     assert paths.loc["b", "open_n"] == 2
-    later = attribution.conversion_paths(touches, conversion=["buy"], lookback="30d", as_of="2025-03-20T00:00:00Z")
+    later = conversion_paths(touches, conversion=["buy"], lookback="30d", as_of="2025-03-20T00:00:00Z")
     assert later["open_n"].sum() == 2
-    without = attribution.conversion_paths(touches, conversion=["buy"], lookback="30d", exclude=["b"]).set_index("path")
+    without = conversion_paths(touches, conversion=["buy"], lookback="30d", exclude=["b"]).set_index("path")
     assert without.loc["a > a", "conversions_n"] == 1
     assert without.loc["", "conversions_n"] == 2
 
@@ -215,7 +255,7 @@ def test_paths_agree_with_plain_python(seed: int, monkeypatch: pytest.MonkeyPatc
         parts.append(f"u{person}: " + " ".join(tokens))
     touches = marketed("|".join(parts))
     monkeypatch.setattr(attribution, "CHUNK", 50)  # several parts must count the same
-    paths = attribution.conversion_paths(touches.sample(frac=1, random_state=seed), conversion=["buy"], lookback="7d")
+    paths = conversion_paths(touches.sample(frac=1, random_state=seed), conversion=["buy"], lookback="7d")
     found = {row["path"]: [row["conversions_n"], row["nulls_n"]] for row in paths.to_dict("records")}
     assert found == slow_paths(touches, 7 * DAY)
 
@@ -248,19 +288,19 @@ def test_refusals_and_degenerate_input() -> None:
     one = attribution.attribute(path_table([("A", 50, 50)]))
     assert one["credit_share"].tolist() == [1.0] * 4
     touches = marketed("u1: a b")
-    never = attribution.conversion_paths(touches, conversion=["buy"])
+    never = conversion_paths(touches, conversion=["buy"])
     assert never[["path", "conversions_n", "nulls_n"]].to_numpy().tolist() == [["a > b", 0, 1]]
     assert attribution.attribute(never).attrs["reason"]
-    empty = attribution.conversion_paths(touches.iloc[:0], conversion=["buy"])
+    empty = conversion_paths(touches.iloc[:0], conversion=["buy"])
     assert empty.attrs["reason"]
     assert attribution.attribute(empty).attrs["reason"] == empty.attrs["reason"]
     assert attribution.top_paths(empty).attrs["reason"] == empty.attrs["reason"]
-    silent = attribution.conversion_paths(make_log("u1: view buy").assign(value=None), conversion=["view"])
+    silent = conversion_paths(make_log("u1: view buy").assign(value=None), conversion=["view"])
     assert silent["path"].tolist() == [""]
-    assert attribution.conversion_paths(make_log("u1: view"), conversion=["buy"]).attrs["reason"]
-    assert "no conversion is declared" in attribution.conversion_paths(touches, conversion=[]).attrs["reason"]
+    assert conversion_paths(make_log("u1: view"), conversion=["buy"]).attrs["reason"]
+    assert "no conversion is declared" in conversion_paths(touches, conversion=[]).attrs["reason"]
     with pytest.raises(JourneyError, match="rename"):
-        attribution.conversion_paths(touches.assign(marketing_channel="a > b"), conversion=["buy"])
+        conversion_paths(touches.assign(marketing_channel="a > b"), conversion=["buy"])
 
 
 def test_settings_fill_in_what_the_study_says() -> None:

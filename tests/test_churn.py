@@ -212,6 +212,43 @@ def test_restricted_mean_interval_covers() -> None:
     assert 0.90 <= hits / 200 <= 0.99
 
 
+def test_restricted_means_of_few_leavers_have_no_interval() -> None:
+    table = pd.DataFrame({"duration_days": np.full(40, 60.0), "ended": 0})
+    bounds = ["restricted_mean_days_low", "restricted_mean_days_high", "standard_error_days"]
+    for leavers in (0, 1, 9):
+        table.loc[: leavers - 1, ["duration_days", "ended"]] = (29.0, 1)
+        found = survival.restricted_mean(table, 30)
+        assert found["restricted_mean_days"].tolist() == pytest.approx([30 - leavers / 40])
+        assert found[bounds].isna().all().all()
+        assert found.attrs["note"] == "No interval where fewer than 10 people had an end event within 30 days."
+    table.loc[:9, ["duration_days", "ended"]] = (29.9, 1)
+    enough = survival.restricted_mean(table, 30)
+    assert enough.attrs["note"] == ""
+    assert enough["restricted_mean_days_low"].iloc[0] < enough["restricted_mean_days_high"].iloc[0] <= 30
+
+
+def test_segments_of_few_leavers_are_not_compared() -> None:
+    table = pd.concat(
+        pd.DataFrame({"duration_days": [*np.linspace(1, 29, ends), *np.full(60 - ends, 50.0)], "segment": name})
+        for name, ends in (("a", 20), ("b", 12), ("c", 9))
+    )
+    table["ended"] = (table["duration_days"] < 50).astype(int)
+    found = survival.compare_segments(table, 30)
+    assert found["segment"].tolist() == ["b"]
+    assert "1 segment left out: fewer than 10 people had an end event within 30 days." in found.attrs["note"]
+    assert found["difference_days_high"].max() <= 30
+    alone = survival.compare_segments(table[table["segment"] != "b"], 30)
+    assert alone.empty
+    assert "fewer than 10 people had an end event within 30 days" in alone.attrs["reason"]
+
+
+def test_leaving_at_once_leaves_nothing_to_show() -> None:
+    found = survival.leaving_by_tenure(pd.DataFrame({"duration_days": np.zeros(40), "ended": 1}))
+    assert found.empty
+    assert "not enough data" in found.attrs["reason"]
+    assert plots.leaving(found).get_figure()
+
+
 def test_leaving_by_tenure() -> None:
     table = pd.DataFrame({"duration_days": [10.0, 30.0, 60.0, 60.0], "ended": [1, 1, 0, 1]})
     found = survival.leaving_by_tenure(table, min_n=1)
@@ -313,7 +350,7 @@ def test_published_cox_models() -> None:
     assert table.attrs["log_likelihood"] == pytest.approx(-658.748, abs=1e-3)
     errors = np.log(table["hazard_ratio_high"] / table["hazard_ratio_low"]) / 2 / survival.Z95
     assert errors[[0, 1, 6]].tolist() == pytest.approx([0.1914, 0.0220, 0.0286], abs=6e-5)
-    ph = table.set_index("covariate")["ph_p_value"]
+    ph = table.set_index("covariate")["proportionality_p_value"]
     assert (round(ph["age"], 4), round(ph["wexp"], 3)) == (0.0007, 0.007)
     sex = churn.cox(lung(), names("sex")).iloc[0]
     assert np.log(sex["hazard_ratio"]) == pytest.approx(-0.53102, abs=1e-5)
@@ -529,3 +566,33 @@ def test_the_segment_is_the_last_value_known_at_the_start() -> None:
     touches["segment_device"] = ["mobile", None, "desktop", None, "tablet", "mobile", "desktop", None]
     found = survival.spells(touches, start=["start"], end=["end"], as_of="2025-03-01", by="device")
     assert found["segment"].tolist() == ["mobile", "unknown", "desktop"]
+
+
+def test_unknown_is_no_segment_to_compare() -> None:
+    spells = people(300).assign(segment=["a", "b", "unknown"] * 100)
+    table = survival.compare_segments(spells, 180)
+    assert set(table["segment"]) | set(table["reference"]) == {"a", "b"}
+    assert "100 people of unknown segment are not compared." in readings.note(table)
+    alone = survival.compare_segments(spells.assign(segment=["a", "a", "unknown"] * 100), 180)
+    assert "at least 2 are needed" in alone.attrs["reason"]
+
+
+def test_segments_that_do_not_differ_are_not_ranked() -> None:
+    row = {"segment": "b", "reference": "a", "n": 40, "reference_people_n": 60, "horizon_days": 180.0}
+    table = pd.DataFrame([{**row, "difference_days": -4.5, "difference_days_low": -9.0, "difference_days_high": 0.5}])
+    table.attrs["logrank_p_value"] = 0.4
+    text = readings.segments(table)
+    assert "do not differ by more than chance explains" in text
+    assert "“a” (n = 60)" in text
+    assert "4.5" not in text
+    table.attrs["logrank_p_value"] = 0.01
+    assert "stay 4.5 days less on average" in readings.segments(table)
+
+
+def test_a_ratio_below_one_is_told_as_slower() -> None:
+    choice = churn.choose(config.Churn(start=["on"], end=["off"]))
+    row = {"covariate": "c", "label": "Set-up", "hazard_ratio": 0.6, "hazard_ratio_low": 0.45, "p_value": 0.001}
+    row |= {"hazard_ratio_high": 0.8, "n": 200, "people_with_n": 90, "events_n": 50, "proportionality_p_value": 0.5}
+    text = readings.ratios(pd.DataFrame([row]), choice)
+    assert "leave 40 % more slowly (hazard ratio 0.60, 0.45–0.80)" in text
+    assert "covariate" not in readings.shown(pd.DataFrame([row, row]))

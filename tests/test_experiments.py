@@ -316,7 +316,7 @@ def test_satisfaction_compares_those_who_answered_and_checks_who_did() -> None:
     plan = declare({"name": "buys", "event": "buy"}, metric)
     row = ex.effects(units, experiment=plan).set_index("metric").loc["csat"]
     assert [row["n_control"], row["n_treatment"]] == [500, int(500 - silent.sum())]
-    assert "different rates" in row["caution"]
+    assert "not compared: answer rates differ" in row["caution"]
     answers = ex.response_check(units, experiment=plan)
     assert answers["verdict"].tolist() == ["differs", "differs"]
     assert answers["answered_share"].iloc[0] == 1
@@ -398,8 +398,8 @@ def test_verdicts_follow_the_rules() -> None:
     assert (harmed["decision"], harmed["metric"], harmed["reason"]) == ("do not ship", "calls", "guardrail")
     same = decide(people(400, seed=6).assign(calls=people(400, seed=8)["buys"]), plan)
     assert same["decision"] == "no difference shown"
-    assert "The data exclude a gain of more than" in same["sentence"]
-    assert "harm beyond the margin of 2.0 points is not excluded" in same["sentence"]
+    assert "The 95 % interval rules out a gain above" in same["sentence"]
+    assert "harm beyond the margin of 2.0 percentage points is not excluded" in same["sentence"]
 
 
 def test_fewer_is_better_mirrors_the_decision() -> None:
@@ -520,3 +520,46 @@ def test_cookie_cats_meets_its_expected_figures() -> None:
         assert row["p_value"] == pytest.approx(figure["p_two_sided"], rel=1e-2)
     assert table.loc["rounds", "p_value"] == pytest.approx(expected["gamerounds_welch"]["p"])
     assert ex.verdict(split, table.reset_index(), plan)["decision"].tolist() == ["do not ship"]
+
+
+def test_unlike_answer_rates_keep_a_guardrail_out_of_the_decision() -> None:
+    metrics = [
+        {"name": "buys", "event": "buy", "role": "primary"},
+        {"name": "mood", "event": "survey", "kind": "satisfaction", "role": "guardrail"},
+    ]
+    declared = {"name": "t", "hypothesis": "b sells", "exposure": "x", "control": "a", "within": "7d"}
+    experiment = Experiment.model_validate({**declared, "arms": {"a": 0.5, "b": 0.5}, "metrics": metrics})
+    row = {"arm": "b", "better": "up", "n_control": 50, "n_treatment": 50, "p_adjusted": 0.001, "p_value": 0.001}
+    buys = {
+        **row,
+        "metric": "buys",
+        "role": "primary",
+        "unit": "share",
+        "effect": 0.1,
+        "caution": "",
+        "margin": math.nan,
+    }
+    mood = {**row, "metric": "mood", "role": "guardrail", "unit": "score", "effect": -0.2, "margin": 0.0}
+    rows = [{**buys, "effect_low": 0.05, "effect_high": 0.15, "caution": ""}]
+    rows += [{**mood, "effect_low": -0.3, "effect_high": -0.1, "caution": "not compared: answer rates differ"}]
+    split = pd.DataFrame({"arm": ["a", "b"], "verdict": "ok"})
+    decided = ex.verdict(split, pd.DataFrame(rows), experiment).iloc[0]
+    assert decided["decision"] == "ship"
+    assert "guardrail mood could not be compared" in decided["sentence"]
+    rows[1]["caution"] = ""
+    assert ex.verdict(split, pd.DataFrame(rows), experiment).iloc[0]["decision"] == "do not ship"
+
+
+def test_a_broken_split_is_named_where_power_is_read() -> None:
+    split = pd.DataFrame({"experiment": ["Chat", "Chat"], "verdict": ["broken", "broken"]})
+    assert readings.power(pd.DataFrame(columns=["role"]), split) == (
+        "Chat: the split is broken, so neither the power of the test nor the size it needs is given."
+    )
+
+
+def test_the_page_shows_fewer_columns_than_the_file() -> None:
+    verdict = pd.DataFrame({"experiment": ["a"], "decision": ["ship"], "metric": ["m"], "effect": [0.1]})
+    assert readings.shown(verdict) == ["experiment", "decision", "sentence", "owner"]
+    effects = pd.DataFrame({"experiment": ["a", "a"], "arm": ["b", "b"], "relative_share": 0.1, "caution": ""})
+    assert {"arm", "caution", "better", "unit"}.isdisjoint(readings.shown(effects))
+    assert {"arm", "caution"} <= set(readings.shown(effects.assign(arm=["b", "c"], caution="few")))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lifelines import KaplanMeierFitter
 
-from journeykit import config, engine, funnels
+from journeykit import config, engine, funnels, stats
 from journeykit.errors import JourneyError
 from tests.conftest import make_log
 
@@ -220,6 +220,27 @@ def test_conversion_curve_is_kaplan_meier() -> None:
     assert (table["converted_share_low"] <= table["converted_share"]).all()
     assert (table["converted_share"] <= table["converted_share_high"]).all()
     assert (table["n"] == 80).all()
+
+
+def test_the_curve_keeps_an_interval_where_nobody_or_everybody_converted() -> None:
+    options: dict = {"steps": ["ad", "buy"], "until": pd.Timestamp("2025-02-20"), "horizon": "10d", "points": 10}
+    nobody = funnels.conversion_curve(make_log(" | ".join(["u: ad@0d"] * 40)), **options).iloc[1:]
+    assert (nobody[["converted_share", "converted_share_low"]] == 0).all().all()
+    assert nobody["converted_share_high"].tolist() == pytest.approx([stats.wilson(0, 40)[1]] * 10)
+    everybody = funnels.conversion_curve(make_log(" | ".join(["u: ad@0d buy@5d"] * 40)), **options)
+    last = everybody.iloc[-1]
+    assert (last["converted_share"], last["converted_share_high"]) == (1, 1)
+    assert last["converted_share_low"] == pytest.approx(stats.wilson(40, 40)[0])
+
+
+def test_the_interval_of_a_rare_conversion_covers() -> None:
+    rng, hits, until = np.random.default_rng(6), 0, pd.Timestamp("2025-02-20")
+    for _ in range(60):
+        text = " | ".join("u: ad@0d" + " buy@5d" * bool(rng.random() < 0.025) for _ in range(60))
+        options: dict = {"until": until, "horizon": "10d", "points": 2}
+        row = funnels.conversion_curve(make_log(text), steps=["ad", "buy"], **options).iloc[-1]
+        hits += row["converted_share_low"] <= 0.025 <= row["converted_share_high"]
+    assert hits >= 55
 
 
 def test_the_curve_censors_at_until() -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from journeykit import engine, journey_map
+from journeykit import engine, journey_map, stats
 from journeykit.errors import JourneyError
 from journeykit.plots import journey_map as plots
 from journeykit.readings import journey_map as readings
@@ -222,3 +222,31 @@ def test_a_survey_that_names_its_stage_speaks_of_that_stage() -> None:
     assert last["Deliver"] == 0.2
     assert asked["Buy"] == 0.2
     assert asked["Look"] == pytest.approx(0.8)  # not named, or not a stage: the last touch
+
+
+def test_the_next_stage_is_not_just_any_later_one() -> None:
+    log = make_log("u1: ad visit buy | u2: ad buy | u3: ad buy visit | u4: buy visit | u5: ad")
+    flow = journey_map.stage_flow(log, stages=["ad", "visit", "buy"], until="2025-02-01", min_n=1).set_index("stage")
+    assert flow.loc["ad", ["people_n", "reached_people_n", "next_stage_people_n"]].tolist() == [4, 3, 2]
+    assert flow.loc["ad", "next_stage_share"] == pytest.approx(0.5)
+    assert flow.loc["ad", ["next_stage_share_low", "next_stage_share_high"]].tolist() == pytest.approx(
+        stats.wilson(2, 4)
+    )
+    assert flow.loc["visit", "next_stage_people_n"] == 1
+    assert flow.loc["buy", ["next_stage_people_n", "next_stage_share"]].isna().all()
+
+
+def test_a_single_touchpoint_with_answers_is_not_compared() -> None:
+    row = {"stage": "Use", "people_n": 50, "n": 80, "reach_share": 0.6, "reach_share_low": 0.5, "reach_share_high": 0.7}
+    row |= {"satisfaction_low": 0.4, "satisfaction_high": 0.6}
+    rows = [{**row, "touchpoint": "Box", "satisfaction": 0.5, "answers_n": 40}]
+    rows += [{**row, "touchpoint": "Help", "satisfaction": 0.3, "answers_n": 3}]
+    (finding,) = readings.findings(pd.DataFrame(), pd.DataFrame(rows))
+    assert (
+        finding.statement
+        == "Satisfaction after Box (Use) is 0.50 on a scale of 0–1; no other touchpoint has 30 answers."
+    )
+    assert finding.unit == "score"
+    assert "Only Box has 30 answers" in readings.touchpoint_map(pd.DataFrame(rows))
+    both = pd.DataFrame(rows).assign(answers_n=40)
+    assert "though not clearly below the next" in readings.findings(pd.DataFrame(), both)[0].statement

@@ -36,8 +36,8 @@ def test_score_worked_by_hand() -> None:
         [0.5, 0.4, 1.0],
     )
     table = score(touches, horizon="90d").set_index("stage")
-    assert table.loc["aware", ["satisfaction", "retention_share"]].tolist() == pytest.approx([0.75, 0.75])
-    assert table.loc["buy", ["satisfaction", "retention_share", "n"]].tolist() == pytest.approx([0.4, 0.25, 4])
+    assert table.loc["aware", ["satisfaction", "moved_on_share"]].tolist() == pytest.approx([0.75, 0.75])
+    assert table.loc["buy", ["satisfaction", "moved_on_share", "n"]].tolist() == pytest.approx([0.4, 0.25, 4])
     assert table.loc["use", "note"] == "not enough data (n = 0 answers, at least 1 are needed)"
     assert table["weight_used"].tolist()[:2] == pytest.approx([0.625, 0.375])
     assert table.loc["Total", "coverage_share"] == pytest.approx(0.8)
@@ -58,7 +58,7 @@ def test_retention_is_kaplan_meier() -> None:
     days, moved = journey_map.spell(people, 0, journey_map.microseconds("2025-03-12"))
     assert 0 < (~moved).sum() < 150
     fitted = KaplanMeierFitter().fit(days, moved)
-    assert table.loc["aware", "retention_share"] == pytest.approx(1 - fitted.predict(30.0))
+    assert table.loc["aware", "moved_on_share"] == pytest.approx(1 - fitted.predict(30.0))
     part = journey_score._Part(people, 0, days, moved, 30.0)
     weights = rng.integers(0, 4, len(people)).astype(float)
     inside = people["entry_0"].notna().to_numpy()
@@ -135,6 +135,28 @@ def test_bounds_hold_whatever_the_silent_think() -> None:
     assert plots.response_bounds(table).get_figure()
 
 
+def test_answers_of_people_who_were_never_in_the_stage_do_not_count_as_its_share() -> None:
+    touches = staged(
+        "u1: ad survey | u2: ad | u3: cart survey | u4: cart survey | u5: cart survey", [0.2, 1.0, 1.0, 0.6]
+    )
+    touches["segment_about"] = np.where(touches["event"] == "survey", "aware", None)
+    row = journey_score.response_bounds(touches, stages=STAGES, survey_touchpoints=SURVEY, min_n=1).iloc[0]
+    assert [row["n"], row["answered_people_n"], row["answered_share"], row["satisfaction"]] == [2, 1, 0.5, 0.2]
+
+
+def test_the_score_counts_the_same_answers_as_the_map() -> None:
+    touches = staged("u1: ad survey cart | u2: ad | u3: survey | u4: survey | u5: x1", [0.2, 1.0, 0.6])
+    touches["segment_about"] = np.where(touches["event"] == "survey", "aware", None)
+    table = score(touches).set_index("stage")
+    answers = journey_map.satisfaction_by_stage(touches, stages=STAGES, survey_touchpoints=SURVEY).set_index("stage")
+    assert table.loc["aware", "answers_n"] == answers.loc["aware", "answers_n"] == 3
+    assert table.loc["aware", "satisfaction"] == pytest.approx(answers.loc["aware", "satisfaction"])
+    assert table.loc["aware", "n"] == 2
+    people = journey_map.people_by_stage(touches, STAGES, SURVEY, None)
+    assert people["person_id"].tolist() == [1, 2, 3, 4]  # u5 neither entered a stage nor answered
+    assert people["entry_0"].notna().tolist() == [True, True, False, False]
+
+
 def test_readings_findings_and_figure() -> None:
     touches = random_log(7, people=150)
     table = score(touches)
@@ -150,3 +172,21 @@ def test_readings_findings_and_figure() -> None:
     partly = score(staged("u1: ad survey cart", [0.5]))
     assert "It covers 50 % of the weight: buy, use" in readings.journey_score(partly)
     assert plots.journey_score(partly).get_figure()
+
+
+def test_findings_state_their_value_and_a_thin_score_is_no_headline() -> None:
+    row = {"satisfaction": 0.5, "moved_on_share": 0.5, "answers_n": 40, "n": 90, "note": ""}
+    stage = {**row, "stage": "Buy", "weight_used": 1.0, "points": 25.0, "points_low": 20.0, "points_high": 31.0}
+    total = {**stage, "stage": "Total", "coverage_share": 0.55, "note": "definition x"}
+    score, weak = readings.findings(pd.DataFrame([stage, total]), pd.DataFrame())
+    assert not score.headline
+    assert "40 answers" in score.caveat
+    assert readings.findings(pd.DataFrame([stage, {**total, "coverage_share": 0.6}]), pd.DataFrame())[0].headline
+    assert (weak.value, weak.low, weak.high, weak.better) == (75.0, 69.0, 80.0, "down")
+    assert "75.0 of its 100.0" in weak.statement
+
+
+def test_a_column_of_notes_is_shown_when_a_stage_has_one() -> None:
+    table = pd.DataFrame({"stage": ["Buy", "Total"], "note": ["", "definition x"]})
+    assert "note" not in readings.shown(table)
+    assert "note" in readings.shown(table.assign(note=["not enough data", "definition x"]))

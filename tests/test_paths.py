@@ -231,3 +231,11 @@ def test_transitions_of_a_real_log() -> None:
     assert len(table) == figures["transitions_distinct"]["value"]
     top = figures["transitions_in_session_top25"]["value"]
     assert {f"{row['from']} -> {row['to']}": row["n"] for row in table.head(25).to_dict("records")} == top
+
+
+def test_the_heat_map_has_no_blank_rows() -> None:
+    from journeykit.plots import paths as plots
+
+    table = paths.transitions(make_log("u1: ad visit buy | u2: ad buy | u3: ad visit"), within="person")
+    labels = [label.get_text() for label in plots.transitions(table).get_yticklabels()]
+    assert sorted(labels) == ["ad", "visit"]  # nothing follows buy

@@ -75,9 +75,12 @@ def test_findings_of_paths(log: pd.DataFrame) -> None:
     ways = paths.variants(log, journeys=journeys)
     plan = paths.plan_share(log, steps=STEPS, on="event", journeys=journeys)
     found = {item.id: item for item in path_readings.findings(ways, plan)}
-    assert found["plan_share"].value == pytest.approx(1 / 3)
-    assert found["plan_share"].n == 60
-    assert "stop before the last required step" in found["plan_share"].statement
+    assert (found["plan_share"].value, found["plan_share"].n) == (1, 20)  # of the converted ones
+    assert found["plan_share"].headline
+    assert "of converted journeys keep to the planned path" in found["plan_share"].statement
+    assert "Of all 60 finished ones, 33.3 % (" in found["plan_share"].statement
+    assert "The others" not in found["plan_share"].statement  # there are none
+    assert "stop before the last required step" in path_readings.plan_share(plan)
     assert found["top_path"].value == pytest.approx(1 / 4)
     assert "33.3 % (" in path_readings.plan_share(plan)
     assert "20 open journeys" in path_readings.plan_share(plan)

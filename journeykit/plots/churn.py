@@ -46,6 +46,8 @@ def leaving(table: pd.DataFrame) -> Axes:
     Needs the table of `survival.leaving_by_tenure`.
     """
     ax = theme.axes(height=3.2)
+    if table.empty:
+        return ax
     middle = ((table["from_day"] + table["to_day"]) / 2).to_numpy(float)
     share, low, high = (table[f"leaving_share{side}"].to_numpy(float) for side in ("", "_low", "_high"))
     ax.errorbar(middle, share, yerr=[share - low, high - share], fmt="o", color=theme.MAIN, capsize=3, linewidth=1.4)
@@ -116,6 +118,8 @@ def _at_risk(ax: Axes, table: pd.DataFrame, shown: list[str]) -> None:
     for row, (name, colour) in enumerate(zip(shown, theme.COLOURS, strict=False)):
         part = table[table["segment"] == name].set_index("day")["at_risk_n"]
         y = -0.27 - 0.055 * row
+        if len(shown) > 1:
+            ax.text(-0.035, y, name, transform=ax.transAxes, fontsize=8, color=colour, va="top", ha="right")
         for day in days:
             known = part[part.index >= day]
             if len(known):

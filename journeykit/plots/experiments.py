@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from journeykit import present
+from journeykit.effects import ANSWERS_DIFFER
 from journeykit.plots import theme
 
 ROWS = 12
@@ -47,8 +48,10 @@ def effects(table: pd.DataFrame) -> Axes:
     for position, row in enumerate(drawn.to_dict("records")):
         value, low, high = (100 * row[f"relative_share{side}"] for side in ("", "_low", "_high"))
         colour = _colour(row)
-        ax.plot([low, high], [position, position], color=colour, linewidth=2, solid_capstyle="butt")
-        ax.plot([value], [position], marker="o", color=colour, markersize=6)
+        apart = ANSWERS_DIFFER in str(row["caution"])  # drawn, so that nothing is hidden, but not as a result
+        style, face = (":", "none") if apart else ("-", colour)
+        ax.plot([low, high], [position, position], color=colour, linewidth=2, linestyle=style, solid_capstyle="butt")
+        ax.plot([value], [position], marker="o", color=colour, markerfacecolor=face, markersize=6)
         text = f"{value:+.1f} % ({low:+.1f} to {high:+.1f})".replace("-", "−")
         ax.text(1.02, position, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5, color=theme.INK)
         if row["margin"] == row["margin"] and row["margin"] > 0 and row["control"] > 0:
@@ -62,12 +65,16 @@ def effects(table: pd.DataFrame) -> Axes:
     omitted = _names(table.loc[table["relative_share"].isna()], "metric")
     below = f"\nnot drawn, no relative change: {', '.join(omitted[:4])}" if omitted else ""
     margin = "; dotted: margin of a guardrail" if bool((drawn["margin"] > 0).any()) else ""
-    ax.set_xlabel(f"change relative to control, % (line: 95 % interval{margin}){below}")
+    any_apart = drawn["caution"].astype(str).str.contains(ANSWERS_DIFFER, regex=False).any()
+    hollow = f"\nhollow, grey: {ANSWERS_DIFFER}" if any_apart else ""
+    ax.set_xlabel(f"change relative to control, % (line: 95 % interval{margin}){below}{hollow}")
     return ax
 
 
 def _colour(row: dict[Any, Any]) -> str:
     low, high = float(row["effect_low"]), float(row["effect_high"])
+    if ANSWERS_DIFFER in str(row["caution"]):
+        return theme.COLOURS[5]
     if low <= 0 <= high:
         return theme.MUTED
     return theme.GOOD if (low > 0) == (row["better"] == "up") else theme.CONTRAST

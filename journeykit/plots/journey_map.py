@@ -16,7 +16,8 @@ from journeykit.plots import theme
 def touchpoint_map(table: pd.DataFrame, *, min_answers: int = 30, per_stage: int = 6) -> Axes:
     """Draw stages as columns and touchpoints as circles: area is reach, colour is satisfaction.
 
-    Touchpoints with fewer than `min_answers` answers are white. The `per_stage` most reached ones are drawn.
+    Touchpoints with fewer than `min_answers` answers are empty circles with a dashed outline, which reads on
+    any background. The `per_stage` most reached ones are drawn.
     """
     shown = table.groupby("stage", sort=False).head(per_stage)
     stages = list(dict.fromkeys(shown["stage"]))
@@ -29,9 +30,12 @@ def touchpoint_map(table: pd.DataFrame, *, min_answers: int = 30, per_stage: int
         ax.plot([k - 0.42, k + 0.42], [-0.56, -0.56], color=theme.GRID, linewidth=1.2)
         for y, (_, row) in enumerate(shown[shown["stage"] == stage].iterrows()):
             known = row["answers_n"] >= min_answers and not present.missing(row["satisfaction"])
-            colour = theme.DIVERGING(norm(row["satisfaction"])) if known else "white"
+            colour = theme.DIVERGING(norm(row["satisfaction"])) if known else "none"
+            line = "solid" if known else (0, (3, 2))
             size = 1250 * float(row["reach_share"]) + 12
-            ax.scatter([k], [y - 0.08], s=size, color=[colour], edgecolors=theme.MUTED, linewidths=0.8, zorder=2)
+            ax.scatter(
+                [k], [y - 0.08], s=size, c=[colour], edgecolors=theme.MUTED, linewidths=0.9, linestyles=[line], zorder=2
+            )  # fmt: skip
             text = textwrap.fill(str(row["touchpoint"]), 13)
             ax.text(k, y + 0.25, text, ha="center", va="top", fontsize=7.6, color=theme.INK, linespacing=0.95)
             figures = present.share(row["reach_share"], 0) + (f" · {row['satisfaction']:.2f}" if known else "")
@@ -42,7 +46,7 @@ def touchpoint_map(table: pd.DataFrame, *, min_answers: int = 30, per_stage: int
         side.set_visible(False)
     scale = mpl.cm.ScalarMappable(norm=norm, cmap=theme.DIVERGING)
     bar = ax.figure.colorbar(scale, ax=ax, orientation="horizontal", fraction=0.025, pad=0.02, aspect=42, shrink=0.6)
-    label = f"Satisfaction, 0–1 (white: fewer than {min_answers} answers). Area and percentage: share of people"
+    label = f"Satisfaction, 0–1 (empty circle: fewer than {min_answers} answers). Area and percentage: share of people"
     bar.set_label(label, fontsize=8, color=theme.INK)
     bar.ax.tick_params(labelsize=8, colors=theme.MUTED)
     bar.outline.set_visible(False)

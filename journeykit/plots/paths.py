@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 
 import pandas as pd
@@ -21,8 +22,13 @@ def transitions(table: pd.DataFrame) -> Axes:
     """Draw what follows what: share of leaving each of the ten most frequent values."""
     volume = pd.concat([table.groupby("from")["n"].sum(), table.groupby("to")["n"].sum()], axis=1).sum(axis=1)
     names = list(volume.sort_index().sort_values(ascending=False, kind="stable").index[:VALUES_SHOWN])
-    grid = table.pivot_table(index="from", columns="to", values="share").reindex(index=names, columns=names)
-    ax = _heat(grid, height=1.6 + 0.34 * len(names))
+    leaving = set(table["from"])  # a value after which nothing comes often enough would be a blank row
+    entered = set(table["to"])
+    grid = table.pivot_table(index="from", columns="to", values="share").reindex(
+        index=[name for name in names if name in leaving], columns=[name for name in names if name in entered]
+    )
+    grid = grid.dropna(how="all").dropna(how="all", axis=1)
+    ax = _heat(grid, height=1.6 + 0.34 * len(grid))
     ax.set_xlabel("To")
     ax.set_ylabel("From (share of what follows; rows may sum to less than 100 %)")
     if len(names) > 4:
@@ -64,9 +70,12 @@ def variants(table: pd.DataFrame) -> Axes:
         ax.text(row["share_high"], k, "  " + text, va="center", fontsize=8.5, color=theme.MUTED)
     ax.set_yticks(range(len(rows)), labels, fontsize=8.5)
     ax.invert_yaxis()
-    ax.set_xlim(0, float(rows["share_high"].max()) * (2.3 if has_conversion else 1.4))
+    ticks = _ticks(float(rows["share_high"].max()))
+    ax.set_xlim(0, ticks[-1] * (2.1 if has_conversion else 1.3))  # the rest of the width holds the text
+    ax.set_xticks(ticks)
+    ax.spines["bottom"].set_bounds(0, ticks[-1])
     ax.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    ax.set_xlabel("Share of all paths (95 % interval)")
+    ax.set_xlabel("Share of all paths (95 % interval)", loc="left")
     return ax
 
 
@@ -111,6 +120,18 @@ def _heat(grid: pd.DataFrame, height: float) -> Axes:
     ax.tick_params(axis="y", rotation=0)
     ax.annotate("in %", (1, 1), xycoords="axes fraction", ha="right", va="bottom", fontsize=8, color=theme.MUTED)
     return ax
+
+
+def _ticks(highest: float) -> list[float]:
+    """Return ticks from 0 to just above the highest value, so that the axis does not go on under the text.
+
+    >>> _ticks(0.031)
+    [0.0, 0.01, 0.02, 0.03, 0.04]
+    """
+    rough = max(highest, 0.001) / 4
+    size = 10 ** math.floor(math.log10(rough))
+    step = next(size * k for k in (1, 2, 2.5, 5, 10) if size * k >= rough * 0.999)
+    return [round(step * k, 6) for k in range(math.ceil(highest / step - 1e-9) + 1)]
 
 
 def _cut(text: str, length: int = 130) -> str:

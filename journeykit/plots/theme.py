@@ -16,7 +16,7 @@ COLOURS = ["#2f6f9f", "#cc6677", "#3f9b83", "#c59a3d", "#7d5ba6", "#8a8f98", "#b
 MAIN, CONTRAST, GOOD, WARN = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[3]
 INK, MUTED, GRID = "#23303d", "#66727f", "#d9dee3"
 SEQUENTIAL = mpl.colors.LinearSegmentedColormap.from_list("journey_sequential", ["#f3f6f9", "#8fb3d1", "#1f4e79"])
-DIVERGING = mpl.colors.LinearSegmentedColormap.from_list("journey_diverging", ["#b2533e", "#f2e9dc", "#2c7a6b"])
+DIVERGING = mpl.colors.LinearSegmentedColormap.from_list("journey_diverging", ["#b2533e", "#e6d6b4", "#2c7a6b"])
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",

@@ -50,7 +50,7 @@ def removal(table: pd.DataFrame) -> str:
     row = known.sort_values(["removal_effect", "channel"], ascending=[False, True]).iloc[0]
     bounds = present.interval(row["removal_effect_low"], row["removal_effect_high"], "share")
     return (
-        f"If everybody who comes to {row['channel']} left instead, the chain would lose "
+        f"If everybody who arrives by {row['channel']} left instead, the chain would lose "
         f"{present.share(row['removal_effect'])} ({bounds}) of its conversions."
     )
 

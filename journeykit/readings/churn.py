@@ -75,12 +75,17 @@ def segments(table: pd.DataFrame) -> str:
     line = _largest(table, "difference_days")
     p = float(table.attrs.get("logrank_p_value", float("nan")))
     verdict = "differ by more than chance explains" if p < 0.05 else "do not differ by more than chance explains"
+    text = f"The segments' curves {verdict} (log-rank {_p(p)})."
+    if not p < 0.05:
+        n = present.count(line["reference_people_n"])
+        return f"{text} Each is compared with the largest, “{line['reference']}” (n = {n})."
     gap = float(line["difference_days"])
-    bounds = present.interval(line["difference_days_low"], line["difference_days_high"])
+    bounds = present.interval(line["difference_days_low"], line["difference_days_high"]).replace("–", " to ")
+    more = "longer" if gap >= 0 else "less"
     return (
-        f"The segments' curves {verdict} (log-rank {_p(p)}). Within {present.days(line['horizon_days'], 0)}, "
-        f"“{line['segment']}” stays {present.days(abs(gap))} {'longer' if gap >= 0 else 'less'} on average than "
-        f"“{line['reference']}” (difference {bounds.replace('–', ' to ')} days; n = {present.count(line['n'])} and "
+        f"{text} Within {present.days(line['horizon_days'], 0)}, "
+        f"people of “{line['segment']}” stay {present.days(abs(gap))} {more} on average than those of "
+        f"“{line['reference']}” (difference {bounds} days; n = {present.count(line['n'])} and "
         f"{present.count(line['reference_people_n'])})."
     )
 
@@ -101,13 +106,14 @@ def assumption(table: pd.DataFrame) -> str:
     if table.empty:
         return ""
     # Bonferroni: with several covariates, one small p-value alone is expected by chance.
-    broken = table[table["ph_p_value"] < 0.05 / len(table)]
+    broken = table[table["proportionality_p_value"] < 0.05 / len(table)]
     if broken.empty:
-        lowest = float(table["ph_p_value"].min())
+        lowest = float(table["proportionality_p_value"].min())
         return f"Nothing speaks against ratios that stay the same over tenure (smallest of the checks: {_p(lowest)})."
     which = " and ".join(f"“{name}”" for name in broken["label"])
+    lowest = float(broken["proportionality_p_value"].min())
     return (
-        f"The ratio of {which} changes with tenure ({_p(float(broken['ph_p_value'].min()))}): read it as an average "
+        f"The ratio of {which} changes with tenure ({_p(lowest)}): read it as an average "
         "over the time observed, and rely on the difference in days below."
     )
 
@@ -142,12 +148,25 @@ def forecast(table: pd.DataFrame) -> str:
     skill = float(line["skill_share"])
     if present.missing(skill):
         return text
-    clear = "" if line["skill_share_low"] > 0 else "not clearly "
-    gain = f"{_share(skill).replace('-', '−')} less, {_bounds(line['skill_share_low'], line['skill_share_high'])}"
+    clear = "a clear gain" if line["skill_share_low"] > 0 else "not clearly different from none"
+    clear = "a clear loss" if line["skill_share_high"] < 0 else clear
     return (
-        f"{text} Its error in foretelling who is still there {present.days(line['horizon_days'], 0)} after the "
-        f"landmark is {clear}smaller than that of one curve for everybody ({gain})."
+        f"{text} In foretelling who is still there {present.days(line['horizon_days'], 0)} after the landmark, its "
+        f"gain over one curve for everybody is {_share(skill).replace('-', '−')} of the error "
+        f"({_bounds(line['skill_share_low'], line['skill_share_high'])}): {clear}."
     )
+
+
+def shown(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a table of the chapter that a page has room for; the file has all of them."""
+    columns = ["segment", "reference", "label", "split_at", "train_people_n", "n", "people_with_n", "people_without_n"]
+    columns += ["ended_n", "events_n", "hazard_ratio", "median_days", "restricted_mean_days", "difference_days"]
+    columns += ["concordance", "skill_share", "p_value", "proportionality_p_value"]
+    constant = [name for name in ("segment", "reference", "n", "events_n") if len(table) > 1 and name in table]
+    dropped = [name for name in constant if len(set(table[name])) == 1]
+    if "segment" in table and set(table["segment"]) == {"all"}:
+        dropped.append("segment")
+    return [name for name in columns if name in table and name not in dropped]
 
 
 def note(table: pd.DataFrame) -> str:
@@ -226,7 +245,7 @@ def _ratio_finding(line: pd.Series, choice: Choice, team: str, headline: bool) -
         else ""
     )
     caveat = "Associated, not caused: people with and without it may differ in what was not measured."
-    if float(line["ph_p_value"]) < 0.05:
+    if float(line["proportionality_p_value"]) < 0.05:
         caveat += " The ratio may change with tenure; it is an average."
     return Finding(
         id=f"churn.ratio.{line['covariate']}",
@@ -283,10 +302,11 @@ def _ratio_sentence(line: pd.Series, choice: Choice) -> str:
     counted = any(c.name == line["covariate"] and c.count for c in choice.covariates)
     who = f"Each further “{line['label']}” by day" if counted else f"People with “{line['label']}” by day"
     verb = f"goes with people who {what}" if counted else what
-    return (
-        f"{who} {choice.landmark_days:.0f} {verb} {ratio:.1f} times as fast ({low:.1f}–{high:.1f}), other covariates "
-        f"equal (n = {present.count(line['n'])}, {present.count(line['people_with_n'])} with it)."
-    )
+    speed = f"{ratio:.1f} times as fast ({low:.1f}–{high:.1f})"
+    if ratio < 1:
+        speed = f"{present.share(1 - ratio, 0)} more slowly (hazard ratio {ratio:.2f}, {low:.2f}–{high:.2f})"
+    n = f"n = {present.count(line['n'])}, {present.count(line['people_with_n'])} with it"
+    return f"{who} {choice.landmark_days:.0f} {verb} {speed}, other covariates equal ({n})."
 
 
 def _strongest(table: pd.DataFrame) -> pd.DataFrame:

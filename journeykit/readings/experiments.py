@@ -79,12 +79,12 @@ def cuped(table: pd.DataFrame) -> str:
     return (
         f"CUPED removed between {present.share(max(float(table['cuped_variance_cut_share'].min()), 0.0))} and "
         f"{present.share(cut)} of the variance. The largest cut, {best['metric']} in {best['experiment']}, is worth "
-        f"{worth} more people."
+        f"as much as {worth} more people."
     )
 
 
-def power(table: pd.DataFrame) -> str:
-    """Say what each test could see in its primary metric, and what the declared effect would need."""
+def power(table: pd.DataFrame, split: pd.DataFrame | None = None) -> str:
+    """Say what each test could see in its primary metric, what the declared effect would need, and who is left out."""
     told = []
     for row in table.loc[table["role"] == "primary"].to_dict("records") if len(table) else []:
         sizes = f"{present.count(row['n_control'])} and {present.count(row['n_treatment'])}"
@@ -106,7 +106,35 @@ def power(table: pd.DataFrame) -> str:
                 f" The declared {size} {'needed only' if enough else 'needs'} {people}{'' if enough else told_days}."
             )
         told.append(text)
+    known = split if split is not None and len(split) else pd.DataFrame(columns=["verdict", "experiment"])
+    for name in dict.fromkeys(known.loc[known["verdict"] == "broken", "experiment"]):
+        told.append(f"{name}: the split is broken, so neither the power of the test nor the size it needs is given.")
     return " ".join(told)
+
+
+def shown(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a table of the chapter that a page has room for; the file has all of them.
+
+    The arm is shown where an experiment has several treatments, a caution where a comparison has one.
+    """
+    kinds = {
+        "decision": ["sentence", "owner"],
+        "cuped_effect": ["metric", "effect", "cuped_effect", "cuped_variance_cut_share"],
+        "relative_share": ["metric", "role", "control", "treatment", "effect", "relative_share", "p_adjusted"],
+        "detectable": ["metric", "n_control", "n_treatment", "detectable", "needed_control_n", "needed_treatment_n"],
+    }
+    kind = next((name for name in kinds if name in table), "")
+    columns = ["experiment", *(["decision"] if kind == "decision" else []), *kinds.get(kind, [])]
+    columns += ["needed_days"] if kind == "detectable" else []
+    if (
+        kind != "decision"
+        and "arm" in table
+        and len(table[["experiment", "arm"]].drop_duplicates()) > len(set(table["experiment"]))
+    ):
+        columns.insert(2, "arm")
+    if kind == "relative_share" and (table["caution"] != "").any():
+        columns.append("caution")
+    return columns
 
 
 def verdict(table: pd.DataFrame) -> str:
@@ -176,7 +204,7 @@ def _broken_split(row: dict[Any, Any], arms: pd.DataFrame) -> Finding:
         evidence="observed",
         caveat=f"The value is the share of people in {worst['arm']}; it was planned as "
         f"{present.share(worst['planned_share'])}.",
-        action="Find out where assignments are lost, mend it, and run the test again.",
+        action="Find out where assignments are lost, repair it, and run the test again.",
         owner=row["owner"],
         table=f"{CHAPTER}__split",
         label=f"{row['experiment']}: share in {worst['arm']}",

@@ -82,6 +82,24 @@ def segments(table: pd.DataFrame, per: str = "person") -> str:
     return text + (f" {present.count(left_out)} {_UNITS[per]} of smaller segments are not shown." if left_out else "")
 
 
+def known(table: pd.DataFrame, per: str = "person") -> str:
+    """Say how far the conversion of people with a verified identity is from that of everybody."""
+    every, sure = _known(table)
+    if not every or not sure:
+        return ""
+    if every["start_n"] == sure["start_n"]:
+        return f"Everybody in this funnel has a verified identity, so {_share(every, 'share_of_start')} stands."
+    between = (
+        f" All who reach {sure['step']} are known, so the truth lies between the two, as far as stitching is right."
+    )
+    return (
+        f"Of {present.count(sure['start_n'])} {_UNITS[per]} with a verified identity, {_share(sure, 'share_of_start')} "
+        f"reach {sure['step']}; of all {present.count(every['start_n'])}, {_share(every, 'share_of_start')}. The first "
+        "figure leaves out real people who never say who they are, the second counts a person's unknown devices as "
+        "people of their own." + (between if every["n"] == sure["n"] else "")
+    )
+
+
 def drop_offs(table: pd.DataFrame) -> str:
     """Say what came next for those who stopped, at the step where most of them stopped."""
     named = table[table["next_step"] != OTHER] if len(table) else table
@@ -126,12 +144,16 @@ def findings(
     table: pd.DataFrame,
     time: pd.DataFrame | None = None,
     by_segment: pd.DataFrame | None = None,
+    by_identity: pd.DataFrame | None = None,
     *,
     owner: str = "",
     per: str = "person",
     within: str = "",
 ) -> list[Finding]:
-    """Return the chapter's findings: the largest leak, the conversion, the time it takes, the gap between segments."""
+    """Return the chapter's findings: the largest leak, the conversion, the time it takes, the gap between segments.
+
+    `by_identity` is the table of `quality.funnel_of_known`; the caveat of the conversion quotes it.
+    """
     found: list[Finding] = []
     units, who = _UNITS[per], _WHO[per]
     top = leak(table)
@@ -172,10 +194,8 @@ def findings(
                 n=int(table["n"].iloc[0]),
                 unit="share",
                 better="up",
-                caveat="Counts those that take every step in order; who skips a step is not in it. A device that "
-                "nobody signed in on counts as a person, which makes early steps too large and this share too low.",
+                caveat=f"Counts only those that take every step, in order.{_identity_caveat(by_identity, units)}",
                 table=f"{CHAPTER}__funnel",
-                headline=True,
                 label=f"From {table['step'].iloc[0]} to {last['step']}",
             )
         )
@@ -228,7 +248,7 @@ def _gap(by_segment: pd.DataFrame | None, units: str) -> list[Finding]:
         Finding(
             id="funnel_segments",
             chapter=CHAPTER,
-            statement=f"“{best['segment']}” converts {present.number(100 * (x - y))} points better than "
+            statement=f"“{best['segment']}” converts {present.number(100 * (x - y))} percentage points better than "
             f"“{worst['segment']}” ({present.share(x)} against {present.share(y)} of {units}).",
             value=100 * (x - y),
             low=100 * low,
@@ -243,6 +263,24 @@ def _gap(by_segment: pd.DataFrame | None, units: str) -> list[Finding]:
             table=f"{CHAPTER}__by_segment",
         )
     ]
+
+
+def _known(table: pd.DataFrame) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """Return the last step of all and of those with a verified identity, from `quality.funnel_of_known`."""
+    rows = {row["segment"]: row for row in _ends(table).to_dict("records")}
+    return rows.get("all people", {}), rows.get("verified identity", {})
+
+
+def _identity_caveat(by_identity: pd.DataFrame | None, units: str) -> str:
+    """Quote the conversion of those who are known, where it differs from that of all."""
+    every, sure = _known(by_identity) if by_identity is not None else ({}, {})
+    if not every or not sure or every["start_n"] == sure["start_n"]:
+        return ""
+    return (
+        f" A device that nobody signed in on counts as one of the {units}, which makes this share too low; of "
+        f"{present.count(sure['start_n'])} {units} with a verified identity it is {_share(sure, 'share_of_start')}, "
+        "which is too high, because buyers say who they are."
+    )
 
 
 def _losses(table: pd.DataFrame) -> list[dict[str, Any]]:

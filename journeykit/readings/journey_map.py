@@ -10,6 +10,7 @@ from journeykit import present
 from journeykit.findings import Finding
 
 CHAPTER = "03_map"
+ENOUGH_WEIGHT = 0.6  # a score that covers less of the declared weight is no headline
 
 
 def definition(table: pd.DataFrame) -> str:
@@ -26,16 +27,19 @@ def touchpoint_map(table: pd.DataFrame, *, min_answers: int = 30) -> str:
         f"{widest['touchpoint']} ({widest['stage']}) reaches most people: {present.count(widest['people_n'])} of "
         f"{present.count(widest['n'])} ({_share(widest, 'reach_share')})."
     )
-    lowest, sure = _lowest(table, min_answers)
+    lowest, order = _lowest(table, min_answers)
     if lowest is None:
         return f"{text} No touchpoint has {min_answers} answers, so satisfaction is not compared."
     bounds = present.interval(lowest["satisfaction_low"], lowest["satisfaction_high"], digits=2)
-    text += (
-        f" Satisfaction is lowest after {lowest['touchpoint']} ({lowest['stage']}): "
+    where = f"after {lowest['touchpoint']} ({lowest['stage']})"
+    figure = (
         f"{present.number(lowest['satisfaction'], 2)} on a scale of 0–1 "
-        f"({bounds}, n = {present.count(lowest['answers_n'])} answers)."
+        f"({bounds}, n = {present.count(lowest['answers_n'])} answers)"
     )
-    return text if sure else text + " Its interval overlaps with that of others, so the order is not certain."
+    if order == "alone":
+        return f"{text} Only {lowest['touchpoint']} has {min_answers} answers: satisfaction {where} is {figure}."
+    text += f" Satisfaction is lowest {where}: {figure}."
+    return text if order == "clear" else text + " Its interval overlaps with that of others: the order is not certain."
 
 
 def stage_flow(table: pd.DataFrame) -> str:
@@ -51,7 +55,8 @@ def stage_flow(table: pd.DataFrame) -> str:
     )
     return (
         f"Fewest people move on from {row['stage']}: {present.count(row['reached_people_n'])} of "
-        f"{present.count(row['people_n'])} ({_share(row, 'reached_share')}) reach a later stage; {median}."
+        f"{present.count(row['people_n'])} ({_share(row, 'reached_share')}) "
+        f"have reached a later stage so far; {median}."
     )
 
 
@@ -74,8 +79,16 @@ def journey_score(table: pd.DataFrame) -> str:
     return text + (
         f" Most points are lost in {weak['stage']}: {present.number(weak['points'])} of "
         f"{present.number(100 * weak['weight_used'])} are reached, with satisfaction "
-        f"{present.number(weak['satisfaction'], 2)} and {present.share(weak['retention_share'])} moving on."
+        f"{present.number(weak['satisfaction'], 2)} and {present.share(weak['moved_on_share'])} moving on in time."
     )
+
+
+def shown(table: pd.DataFrame) -> list[str]:
+    """Return the columns of the score that a page has room for: a column of notes only where a stage has one."""
+    columns = ["stage", "weight", "satisfaction", "answers_n", "n", "moved_on_share", "points"]
+    if len(table) and (table.loc[table["stage"] != "Total", "note"].fillna("") != "").any():
+        columns.append("note")
+    return columns
 
 
 def response_bounds(table: pd.DataFrame) -> str:
@@ -101,9 +114,11 @@ def findings(
 ) -> list[Finding]:
     """Return the score, the stage where most points are lost, and the touchpoint with the lowest satisfaction."""
     found = []
-    bias = "Only people who answered a survey are in it; see the bounds in the chapter."
     if len(score):
         total, weak = _total(score), _weakest(score)
+        bias = (
+            f"Satisfaction rests on {present.count(total['answers_n'])} answers, moving on is counted over all people."
+        )
         found.append(
             Finding(
                 id="journey_score",
@@ -118,47 +133,51 @@ def findings(
                 better="up",
                 caveat=f"{bias} Compare it only with scores of the same {total['note']}.",
                 table=f"{CHAPTER}__score",
-                headline=True,
+                headline=bool(total["coverage_share"] >= ENOUGH_WEIGHT),
                 label="Customer Journey Score",
             )
         )
-        missing = 100 * weak["weight_used"] - weak["points"]
+        best = 100 * weak["weight_used"]
+        missing = best - weak["points"]
         found.append(
             Finding(
                 id="weakest_stage",
                 chapter=CHAPTER,
                 statement=f"{weak['stage']} loses most points of the score: {present.number(missing)} of its "
-                f"{present.number(100 * weak['weight_used'])} (satisfaction {present.number(weak['satisfaction'], 2)}, "
-                f"{present.share(weak['retention_share'])} move on).",
-                value=weak["points"],
-                low=weak["points_low"],
-                high=weak["points_high"],
+                f"{present.number(best)} (satisfaction {present.number(weak['satisfaction'], 2)}, "
+                f"{present.share(weak['moved_on_share'])} move on).",
+                value=missing,
+                low=best - weak["points_high"],
+                high=best - weak["points_low"],
                 n=weak["n"],
                 unit="points",
-                better="up",
+                better="down",
                 caveat="A stage with a larger weight has more points to lose; the weights are a choice.",
                 action=f"Work on {_lever(weak)} in {weak['stage']} first.",
                 owner=owner(str(weak["stage"])),
                 table=f"{CHAPTER}__score",
             )
         )
-    lowest, sure = _lowest(touchpoints, min_answers)
+    lowest, order = _lowest(touchpoints, min_answers)
     if lowest is not None:
+        where = f"after {lowest['touchpoint']} ({lowest['stage']})"
+        figure = f"{present.number(lowest['satisfaction'], 2)} on a scale of 0–1"
+        alone = f"Satisfaction {where} is {figure}; no other touchpoint has {min_answers} answers."
+        doubt = "." if order == "clear" else ", though not clearly below the next."
         found.append(
             Finding(
                 id="lowest_satisfaction",
                 chapter=CHAPTER,
-                statement=f"Satisfaction is lowest after {lowest['touchpoint']} ({lowest['stage']}): "
-                f"{present.number(lowest['satisfaction'], 2)} on a scale of 0–1"
-                + ("." if sure else ", though not clearly below the next."),
+                statement=alone if order == "alone" else f"Satisfaction is lowest {where}: {figure}{doubt}",
                 value=lowest["satisfaction"],
                 low=lowest["satisfaction_low"],
                 high=lowest["satisfaction_high"],
                 n=lowest["answers_n"],
-                unit="",
+                unit="score",
                 better="up",
                 evidence="associated",
-                caveat=f"An answer is credited to the last touch before it, not to its cause. {bias}",
+                caveat="An answer is credited to the last touch before it, not to its cause. Only people who answered "
+                "are in it; see the bounds in the chapter.",
                 action=f"Read the comments given after {lowest['touchpoint']}.",
                 owner=owner(str(lowest["touchpoint"])),
                 table=f"{CHAPTER}__touchpoints",
@@ -182,14 +201,19 @@ def _weakest(score: pd.DataFrame) -> pd.Series:
 
 
 def _lever(row: pd.Series) -> str:
-    return "satisfaction" if row["satisfaction"] < row["retention_share"] else "helping people to move on"
+    return "satisfaction" if row["satisfaction"] < row["moved_on_share"] else "helping people to move on"
 
 
-def _lowest(table: pd.DataFrame, min_answers: int) -> tuple[pd.Series | None, bool]:
-    """Return the touchpoint with the lowest satisfaction, and whether its interval is clear of the next one's mean."""
+def _lowest(table: pd.DataFrame, min_answers: int) -> tuple[pd.Series | None, str]:
+    """Return the touchpoint with the lowest satisfaction, and how it stands to the next.
+
+    "clear": its interval lies below those of all others; "unclear": it does not; "alone": no other has enough answers.
+    """
     known = table[(table["answers_n"] >= min_answers) & table["satisfaction"].notna()] if len(table) else table
     if known.empty:
-        return None, False
+        return None, ""
     ordered = known.sort_values(["satisfaction", "touchpoint"])
-    sure = len(ordered) > 1 and bool(ordered.iloc[0]["satisfaction_high"] < ordered.iloc[1:]["satisfaction_low"].min())
-    return ordered.iloc[0], sure
+    if len(ordered) == 1:
+        return ordered.iloc[0], "alone"
+    sure = bool(ordered.iloc[0]["satisfaction_high"] < ordered.iloc[1:]["satisfaction_low"].min())
+    return ordered.iloc[0], "clear" if sure else "unclear"

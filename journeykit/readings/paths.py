@@ -21,7 +21,7 @@ _KINDS = {
     "no_step_n": "touch none of the planned steps",
 }
 _REMEDIES = {
-    "stopped_early_n": "See in the funnel chapter where journeys stop, and mend that step first.",
+    "stopped_early_n": "See in the funnel chapter where journeys stop, and work on that step first.",
     "skipped_n": "Check whether the skipped step is needed, or is taken where nothing records it.",
     "out_of_order_n": "Find the step that people return to and what they look for there; the plan may be too straight.",
     "no_step_n": "Check which touchpoints these journeys have; the plan or the mapping may miss them.",
@@ -101,14 +101,18 @@ def findings(ways: pd.DataFrame, plan: pd.DataFrame | None = None, *, within: st
     """Return the chapter's findings: the share on plan and the most frequent path."""
     found: list[Finding] = []
     if plan is not None and len(plan) and plan["group"].iloc[0] != "open":
-        row = plan.iloc[0]
+        whole = plan.iloc[0]
+        converted = plan[(plan["group"] == "converted") & (plan["n"] > 0)]
+        row = converted.iloc[0] if len(converted) else whole
         kind = _main_kind(row)
+        all_kept = f" Of all {present.count(whole['n'])} finished ones, {_share(whole, 'on_plan_share')} do."
         found.append(
             Finding(
                 id="plan_share",
                 chapter=CHAPTER,
                 statement=f"{_share(row, 'on_plan_share')} of {_name(row)} keep to the planned path."
-                + (f" The others mostly {_KINDS[kind]}." if row[kind] else ""),
+                + (f" The others mostly {_KINDS[kind]}." if row[kind] else "")
+                + (all_kept if len(converted) else ""),
                 value=row["on_plan_share"],
                 low=row["on_plan_share_low"],
                 high=row["on_plan_share_high"],
@@ -119,7 +123,7 @@ def findings(ways: pd.DataFrame, plan: pd.DataFrame | None = None, *, within: st
                 action=_REMEDIES[kind] if row[kind] else "",
                 table=f"{CHAPTER}__plan_share",
                 headline=True,
-                label="Journeys on the planned path",
+                label=f"{_name(row).capitalize()} on the planned path",
             )
         )
     named = ways[ways["variant"] != REST] if len(ways) else ways
@@ -148,7 +152,7 @@ def _main_kind(row: Any) -> str:
 
 
 def _name(row: Any) -> str:
-    return "journeys" if row["group"] == "all" else "finished journeys"
+    return {"all": "journeys", "converted": "converted journeys"}.get(str(row["group"]), "finished journeys")
 
 
 def _share(row: Any, name: str) -> str:

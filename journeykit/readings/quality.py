@@ -5,21 +5,30 @@ from __future__ import annotations
 import pandas as pd
 
 from journeykit import present
+from journeykit.config import seconds
 from journeykit.findings import Finding
 from journeykit.stats import wilson
 
 
-def accounting(table: pd.DataFrame) -> str:
-    """Say where the rows went and whether the account balances."""
+def accounting(table: pd.DataFrame, events_n: int | None = None, spend_n: int = 0) -> str:
+    """Say where the rows went, whether the account balances, and why events are not as many as kept rows."""
     if table.empty:
         return ""
     total = table[["read_n", "kept_n", "duplicate_n", "quarantined_n", "left_out_n"]].sum()
     balance = "The account balances for every file." if table["balances"].all() else "The account does not balance."
-    return (
+    text = (
         f"{present.count(total['read_n'])} rows were read: {present.count(total['kept_n'])} were kept, "
         f"{present.count(total['duplicate_n'])} were duplicates, {present.count(total['quarantined_n'])} were "
         f"quarantined and {present.count(total['left_out_n'])} were left out by a rule. {balance}"
     )
+    if events_n is None or events_n == total["kept_n"]:
+        return text
+    text += f" The {present.count(total['kept_n'])} kept rows are {present.count(events_n)} events"
+    why = " because a wide row, such as an order with several dates, holds several events"
+    if spend_n:
+        of_spend = f"{present.count(spend_n)} rows of daily spend are money and no events"
+        return f"{text}: {of_spend}, and a wide row, such as an order with several dates, holds several events."
+    return text + why + "."
 
 
 def clocks(table: pd.DataFrame) -> str:
@@ -84,21 +93,45 @@ def policies(table: pd.DataFrame) -> str:
     if len(table) < 2:
         return ""
     low, high = table["people_n"].min(), table["people_n"].max()
+    if low == high:
+        return f"Every rule gives the same {present.count(low)} people: the choice does not matter on this study."
     return (
         f"The same events are {present.count(low)} to {present.count(high)} people, depending on the policy alone. "
         "Every figure per person in this report inherits that choice."
     )
 
 
-def outcomes(table: pd.DataFrame) -> str:
-    """Say how journeys end."""
+def sessions(table: pd.DataFrame, gap: str) -> str:
+    """Say how many visits there are, how long they last, and the gap that cuts them."""
     if table.empty:
         return ""
-    parts = []
-    for row in table.to_dict("records"):
-        interval = present.interval(row["journeys_share_low"], row["journeys_share_high"], "share")
-        parts.append(f"{present.share(row['journeys_share'])} ({interval}) {row['outcome']}")
-    return f"Of {present.count(table['n'].iloc[0])} journeys: {', '.join(parts)}."
+    row = table.iloc[0]
+    interval = present.interval(row["single_touch_share_low"], row["single_touch_share_high"], "share")
+    return (
+        f"A new visit starts after {present.seconds(seconds(gap))} without a touch. That makes "
+        f"{present.count(row['sessions_n'])} visits of {present.count(row['people_n'])} people. Half of the people "
+        f"have {present.number(row['median_sessions_per_person'], 0)} visits or more; half of the visits have "
+        f"{present.number(row['median_touches_per_session'], 0)} touches or more and last "
+        f"{present.seconds(row['median_length_seconds'])} or longer. {present.share(row['single_touch_share'])} "
+        f"({interval}) have a single touch."
+    )
+
+
+def outcomes(table: pd.DataFrame) -> str:
+    """Say how the journeys that are over ended, and how many are still open."""
+    if table.empty:
+        return ""
+    count = table.set_index("outcome")["journeys_n"]
+    opened = int(count.get("open", 0))
+    over = int(table["n"].iloc[0]) - opened
+    still = f"{present.count(opened)} of {present.count(table['n'].iloc[0])} journeys are still open."
+    if not over:
+        return still
+    won = int(count.get("converted", 0))
+    interval = present.interval(*wilson(won, over), "share")
+    return (
+        f"Of {present.count(over)} journeys that are over, {present.share(won / over)} ({interval}) converted. {still}"
+    )
 
 
 def ingest_findings(table: pd.DataFrame, reason_table: pd.DataFrame) -> list[Finding]:
@@ -106,8 +139,10 @@ def ingest_findings(table: pd.DataFrame, reason_table: pd.DataFrame) -> list[Fin
     if table.empty:
         return []
     bad, n = int(table["quarantined_n"].sum()), int(table["read_n"].sum())
+    if not bad:
+        return []
     low, high = wilson(bad, n)
-    share = bad / n if n else None
+    share = bad / n
     source = (
         f" Start with {reason_table.iloc[0]['source']}: {reason_table.iloc[0]['reason']}." if len(reason_table) else ""
     )
@@ -122,8 +157,7 @@ def ingest_findings(table: pd.DataFrame, reason_table: pd.DataFrame) -> list[Fin
             n=n,
             unit="share",
             better="down",
-            action="Show the quarantined rows to the owners of the exports." + source if bad else "",
-            owner="Data team" if bad else "",
+            action="Show the quarantined rows to the owners of the exports." + source,
             caveat="A share of rows, not of people; a lost order weighs more than a lost page view.",
             table="01_ingest__files",
         )
@@ -147,28 +181,33 @@ def stitch_findings(identified_table: pd.DataFrame, outcome_table: pd.DataFrame)
                 n=int(after["n"]),
                 unit="share",
                 better="up",
-                caveat="The rest are devices and visits that nobody ever signed in on; they may be the same people.",
+                caveat="The rest are devices and visits that nobody ever signed in on; they may be the same people."
+                if after["identified_share"] < 1
+                else "",
                 table="02_stitch__identified",
             )
         )
     converted = outcome_table[outcome_table["outcome"] == "converted"] if len(outcome_table) else outcome_table
     if len(converted):
         row = converted.iloc[0]
+        still_open = present.count(row["n"] - row["finished_n"])
         found.append(
             Finding(
                 id="journeys-converted",
                 chapter="02_stitch",
-                statement=f"{present.share(row['journeys_share'])} of the journeys converted.",
-                value=row["journeys_share"],
-                low=row["journeys_share_low"],
-                high=row["journeys_share_high"],
-                n=int(row["n"]),
+                statement=f"{present.share(row['of_finished_share'])} of the {present.count(row['finished_n'])} "
+                f"journeys that are over converted; {still_open} are still open.",
+                value=row["of_finished_share"],
+                low=row["of_finished_share_low"],
+                high=row["of_finished_share_high"],
+                n=int(row["finished_n"]),
                 unit="share",
                 better="up",
-                caveat="Open journeys count in the denominator and may still convert.",
+                caveat="Journeys that begin with a request for support or an answer to a survey are included. "
+                "A journey is known to have converted sooner than to be abandoned, which flatters recent ones.",
                 table="02_stitch__outcomes",
                 headline=True,
-                label="Journeys that convert",
+                label="Finished journeys that converted",
             )
         )
     return found

@@ -38,7 +38,7 @@ def actions(found: Sequence[Finding]) -> pd.DataFrame:
         {
             "rank": rank,
             "action": f.action,
-            "owner": f.owner or "nobody yet",
+            "owner": f.owner or "to be named",
             "because": f.statement,
             "evidence": f.evidence,
         }
