@@ -189,7 +189,7 @@ def _concealed(value: Any, hide: list[tuple[str, str]]) -> Any:
 def shorten(text: str, hide: Iterable[tuple[str, str]]) -> str:
     """Replace whole leading paths by what stands for them.
 
-    >>> shorten("in /work/shop/data, not /network/shop", [("/work/shop", "…")])
+    >>> shorten("in /srv/shop/data, not /network/shop", [("/srv/shop", "…")])
     'in …/data, not /network/shop'
     """
     text = re.sub(r"/tmp/ipykernel_\d+/\d+\.py", "cell", text)
