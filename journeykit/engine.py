@@ -100,6 +100,17 @@ def fetch(frame: Any, limit: int = 2_000_000) -> pd.DataFrame:
     return table
 
 
+def materialise(frame: Any, name: str) -> nw.LazyFrame[Any]:
+    """Compute a lazy table once, so that what is asked of it next does not compute it again; spills like any query."""
+    native = nw.to_native(lazy(frame))
+    if isinstance(native, duckdb.DuckDBPyRelation):
+        connection().execute(f"DROP TABLE IF EXISTS {name}")
+        native.create_view("materialised", replace=True)
+        connection().execute(f"CREATE TEMP TABLE {name} AS FROM materialised")
+        return lazy(connection().table(name))
+    return lazy(native.localCheckpoint() if hasattr(native, "localCheckpoint") else native)
+
+
 def write_parquet(frame: Any, path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write a lazy table as one Parquet file: beside its name first, moved into place when whole."""
     native = nw.to_native(frame, pass_through=True)

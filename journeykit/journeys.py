@@ -30,7 +30,8 @@ def build(study: OpenStudy) -> bool:
     note = {"fingerprint": mark, "parts": study.parts_hash("02_stitch"), "events": study.fingerprint("events")}
     path = study.path("touches")
     by = f"id_{plan.sessions.identifier}" if plan.sessions.identifier else ""
-    sessions = add_sessions(stitched.events, gap=plan.sessions.gap, identifier=by)
+    events = engine.materialise(stitched.events, "stitched_events")
+    sessions = engine.materialise(add_sessions(events, gap=plan.sessions.gap, identifier=by), "sessioned_events")
     touched = add_order(add_journeys(sessions, plan=plan.journeys))
     engine.write_parquet(touched.sort("person_id", *ORDER).drop("time_us"), path, note)
     engine.write_parquet(engine.lazy(stitched.people), study.path("people"), note)

@@ -11,6 +11,7 @@ from journeykit.times import clock_change, utc
 
 EARLIEST = "2005-01-01"
 NULL = "CAST(NULL AS VARCHAR)"
+USABLE = "usable identifier "  # before an identifier's name, in the inner step
 TYPED = {"timestamp": "TIMESTAMP", "source_row": "BIGINT", "value": "DOUBLE", "satisfaction": "DOUBLE"}
 BASE = (
     "event_id", "timestamp", "source", "source_row", "event", "channel", "marketing_channel", "touchpoint", "stage",
@@ -72,7 +73,13 @@ def mapped_sql(source: Source, file: RawFile, rows: Rows, emit: Emit | None, pla
         happens += [f"coalesce({one_of(field(name), allowed)}, false)" for name, allowed in emit.when.items()]
     names = columns_of(plan)
     raw_ids = {name: field(source.identifiers.get(name, "")) for name in names.identifiers}
-    usable = {name: f"CASE WHEN NOT {is_blocked(text, plan)} THEN {text} END" for name, text in raw_ids.items()}
+    # Computed in a step of its own: a token names its value several times, and each would be judged again.
+    judged = ", ".join(
+        f"CASE WHEN NOT {is_blocked(text, plan)} THEN {text} END AS {identifier(USABLE + name)}"
+        for name, text in raw_ids.items()
+        if text != NULL
+    )
+    usable = {name: NULL if text == NULL else f"r.{identifier(USABLE + name)}" for name, text in raw_ids.items()}
     row_key = f"md5(coalesce({field(source.event_id)}, {rows.record()}))"
     # Events of one row happen in the order in which journey.toml lists them, also when their times are equal.
     place = f"{source.emits.index(emit)}-" if emit else ""
@@ -111,7 +118,8 @@ def mapped_sql(source: Source, file: RawFile, rows: Rows, emit: Emit | None, pla
     if source.once_per:
         key = f"coalesce({field(source.once_per)}, 'row ' || r.source_row)"
         once = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY r.source_row) = 1"
-    query = f"SELECT {listed} FROM {rows.name} r WHERE {' AND '.join(happens)}{once}"
+    step = f"(SELECT r.*, {judged} FROM {rows.name} r)" if judged else rows.name
+    query = f"SELECT {listed} FROM {step} r WHERE {' AND '.join(happens)}{once}"
     return f"SELECT *, {_reason(source, plan)} AS reason FROM ({query})"
 
 
