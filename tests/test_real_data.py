@@ -15,6 +15,7 @@ from typing import Any
 import narwhals as nw
 import pandas as pd
 import pytest
+from statsmodels.stats.proportion import proportions_ztest
 
 from journeykit import engine, events, funnels, journeys, paths, study, survival
 from journeykit.stats import wilson
@@ -192,3 +193,35 @@ def test_all_nine_chapters_run_or_say_why_not(name: str, tmp_path: Path) -> None
     assert set(status.values()) == {"passed", "skipped"}
     assert all(chapter["reason"] for chapter in run["chapters"] if chapter["status"] == "skipped")
     assert "07_churn" in (tmp_path / "reports" / name / "latest" / "index.html").read_text()
+
+
+def test_ecom_sessions_that_hold_each_step_in_any_order(ecom: Built) -> None:
+    held = ecom.frame.groupby("event")["session_id"].nunique()
+    assert {step: held[step] for step in ecom.expected["funnel_open_sessions"]} == ecom.expected["funnel_open_sessions"]
+
+
+def test_ecom_sessions_with_a_purchase_by_channel(ecom: Built) -> None:
+    bought = ecom.frame["event"].eq("purchase").groupby(ecom.frame["session_id"]).transform("any")
+    for channel, reference in ecom.expected["purchase_sessions_by_channel"].items():
+        here = ecom.frame["marketing_channel"] == channel
+        found = (ecom.frame.loc[here, "session_id"].nunique(), ecom.frame.loc[here & bought, "session_id"].nunique())
+        assert found == (reference["sessions"], reference["with_purchase"])
+
+
+def test_ecom_payment_incident_by_the_two_proportion_test(ecom: Built) -> None:
+    inside, outside = (ecom.expected["payment_incident"][where] for where in ("inside", "outside"))
+    counts_, sizes = [[part[key] for part in (inside, outside)] for key in ("purchased", "sessions")]
+    z, p = proportions_ztest(counts_, sizes)
+    reference = ecom.expected["payment_incident_ztest"]
+    assert z == pytest.approx(reference["z"], rel=1e-6)
+    assert p == pytest.approx(reference["p_two_sided"], rel=1e-6)
+
+
+def test_sparkify_people_by_level_and_by_step(sparkify: Built) -> None:
+    users = sparkify.frame[sparkify.frame["id_user"].notna()]
+    levels = users.groupby("id_user")["segment_level"].nunique().value_counts()
+    assert {str(n): int(people) for n, people in levels.items()} == sparkify.expected["users_by_number_of_levels"]
+    known = sparkify.frame[sparkify.frame["person_id"].isin(users["person_id"])]
+    held = known.groupby("event")["person_id"].nunique()
+    reference = sparkify.expected["funnel_open_users_Home_Upgrade_SubmitUpgrade"]
+    assert {step: held[step] for step in reference} == reference
