@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from journeykit import engine, events
+from journeykit import engine, events, study
 from journeykit.errors import JourneyError
 from tests.test_events import CSV, make_study, read
 
@@ -216,3 +216,16 @@ def test_the_first_of_two_instants_in_every_zone(tmp_path: Path, zone: str, loca
     opened = make_study(tmp_path, sources, {"a.csv": f"{HEADER}\n{local},page,c1,1,\n"})
     events.ingest(opened)
     assert read(opened, "events")["timestamp"].tolist() == [pd.Timestamp(utc)]
+
+
+def test_a_value_that_fits_a_blocked_pattern_is_not_shown(tmp_path: Path) -> None:
+    opened = make_study(tmp_path, CSV, {})
+    text = (tmp_path / "journey.toml").read_text()
+    patterns = 'identifiers = ["customer", "email"]\nblocked_patterns = ["^[0-]+$", "^[+]49", "@corp"]'
+    (tmp_path / "journey.toml").write_text(text.replace('identifiers = ["customer", "email"]', patterns))
+    names = ["+491701234567", "mary@corp.com", "0000", "null", "c1"]
+    rows = [f"2025-01-01,page,{name},1,x" for name in names]
+    (tmp_path / "raw" / "a.csv").write_text("\n".join([HEADER, *rows, ""]))
+    opened = study.open_study(str(tmp_path))
+    events.ingest(opened)
+    assert sorted(set(read(opened, "blocked")["value"])) == ["(fits a pattern)", "0000", "null"]
