@@ -44,6 +44,11 @@ def connection() -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def describe() -> str:
+    """Return the default engine's name and version."""
+    return f"duckdb {duckdb.__version__}"
+
+
 def read_parquet(path: Path) -> nw.LazyFrame[Any]:
     """Open a Parquet file as a lazy table; nothing is read before `fetch`."""
     return lazy(connection().read_parquet(str(path)))

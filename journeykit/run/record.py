@@ -9,10 +9,10 @@ import platform
 import shutil
 import subprocess
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from journeykit import __version__, engine
 from journeykit.run import notebooks
 from journeykit.run.notebooks import ROOT
 from journeykit.run.plan import NOT_ASKED, Plan
@@ -47,10 +47,10 @@ def facts(planned: Plan, run_id: str, started: datetime, commit: str) -> dict[st
         "started_at": started.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "finished_at": ended.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "seconds": round((ended - started).total_seconds(), 1),
-        "version": _version("journeykit"),
+        "version": __version__,
         "commit": commit,
         "python": platform.python_version(),
-        "engine": f"duckdb {_version('duckdb')}",
+        "engine": engine.describe(),
         "config_hash": study.config_hash,
         "as_of": as_of,
         "currency": asked.currency,
@@ -88,15 +88,6 @@ def _flags(planned: Plan) -> list[str]:
             if standing.get(name, {}).get(key) != value:
                 flags += ["--set", f"{name}.{key}={value}"]
     return flags
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        import journeykit
-
-        return journeykit.__version__ if package == "journeykit" else ""
 
 
 def commit() -> str:
