@@ -8,7 +8,7 @@ export PYTHONPATH := $(CURDIR)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help report test lab check refresh bench
+.PHONY: help report test lab new check refresh bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -32,6 +32,9 @@ test: .venv/.ready ## lint, types, a fresh report, all tests, all notebooks
 lab: .venv/.ready ## open JupyterLab in the same environment
 	@$(PY) -m jupyter lab --ServerApp.preferred_dir='$(CURDIR)/notebooks'
 
+new: .venv/.ready ## make the study STUDY out of FILES (files, folders, wildcards)
+	@$(PY) -m journeykit new $(or $(STUDY),$(error give STUDY=name, and FILES=...)) $(if $(FILES),--from $(FILES))
+
 check: .venv/.ready ## say what a run of STUDY would do, without running it
 	@$(PY) -m journeykit check $(or $(STUDY),laptop_store)
 
@@ -40,6 +43,7 @@ refresh: .venv/.ready ## execute the committed notebooks again and normalise the
 
 bench: .venv/.ready ## measure time and memory on simulated studies
 	$(PY) tests/bench.py
+	$(PY) tests/bench_ingest.py
 
 .venv/.ready: requirements.txt pyproject.toml
 	@set -e; \

@@ -1,4 +1,4 @@
-"""The command line: `run`, `check`, `simulate`, `refresh`.
+"""The command line: `run`, `new`, `check`, `simulate`, `refresh`.
 
 Exit codes: 0 done, 1 a chapter failed, 2 configuration or input is wrong, 130 and 143 stopped by a signal.
 """
@@ -107,6 +107,7 @@ def _exit_code(chapters: list[dict[str, Any]]) -> int:
 @_says_what_is_wrong
 def check(study: str, settings: tuple[str, ...]) -> None:
     """Check STUDY without running it: its configuration, its files, what each chapter will do."""
+    from journeykit.check import hints
     from journeykit.run.notebooks import parse_settings
     from journeykit.run.plan import plan
 
@@ -123,6 +124,39 @@ def check(study: str, settings: tuple[str, ...]) -> None:
         values = ", ".join(f"{key} = {value!r}" for key, value in found.overrides.get(chapter.name, {}).items())
         will = f"will be skipped: {reason}" if reason else f"will run{f' with {values}' if values else ''}"
         click.echo(f"  {chapter.name} {will}")
+    looks = hints(found.study.config, found.study.folder)
+    if looks:
+        click.echo("please look at")
+        for line in looks:
+            click.echo(f"  {line}")
+
+
+@main.command()
+@click.argument("name")
+@click.argument("more", nargs=-1, metavar="[FILES]...")
+@click.option(
+    "--from", "files", multiple=True, metavar="FILES", help="Files, folders or wildcards; several may follow."
+)
+@click.option("--zone", default="", help='Zone of times that carry none, such as "Europe/Berlin".')
+@click.option("--refer", is_flag=True, help="Leave the files where they are, instead of copying small ones.")
+@_says_what_is_wrong
+def new(name: str, more: tuple[str, ...], files: tuple[str, ...], zone: str, refer: bool) -> None:
+    """Make the study NAME out of exports: guess what their columns mean and write a journey.toml that says why.
+
+    Without --from, the files in data/NAME/raw/ are taken. Samples are looked at, so large files take no longer.
+    """
+    from rich.console import Console
+
+    from journeykit.discover.new import make
+    from journeykit.discover.screen import show
+    from journeykit.study import ROOT
+
+    if more and not files:
+        raise JourneyError(f"found {more[0]!r} after the name. Files come after --from: new {name} --from {more[0]}")
+    folder = Path(name) if "/" in name or os.sep in name else ROOT / "data" / name
+    made = make(folder, [*files, *more], zone=zone, refer=refer)
+    show(made, Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=False), name)
+    sys.exit(2 if made.problems else 0)
 
 
 @main.command()

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from journeykit.config_base import Duration, Name, Names, Part, Zone
 from journeykit.config_questions import Attribution, Churn, Covariate, Experiment, Funnel, Metric, Plan
-from journeykit.config_sources import Emit, Scale, Source, Time
+from journeykit.config_sources import Emit, Rule, Scale, Source, Stops, Time
 from journeykit.durations import seconds
 from journeykit.errors import JourneyError, nearest
 from journeykit.problems import say
@@ -31,10 +31,12 @@ __all__ = [
     "Part",
     "Plan",
     "Privacy",
+    "Rule",
     "Scale",
     "Sessions",
     "Source",
     "Stage",
+    "Stops",
     "Study",
     "StudyPart",
     "Time",
@@ -58,10 +60,12 @@ class StudyPart(Part):
     """Zone that the study lives in; printed on the index. Times are kept in UTC, and each source names its own zone."""
     currency: str = "EUR"
     """Unit of every value; nothing is converted."""
+    earliest: str = "2005-01-01"
+    """No event is older (ISO 8601 date); an earlier time is taken for a wrong one and quarantined."""
     as_of: str = ""
     """End of observation (ISO 8601): what is not over then is open, later rows are quarantined. `""`: last event."""
 
-    @field_validator("as_of")
+    @field_validator("as_of", "earliest")
     @classmethod
     def _readable(cls, moment: str) -> str:
         if moment:
@@ -83,6 +87,12 @@ class Identity(Part):
     """Values that mark nobody (upper or lower case); they are counted and ignored."""
     blocked_patterns: list[str] = ["^[0-]+$"]
     """Regular expressions of such values; one that fits any part of the value is enough."""
+    phones: list[Name] = []
+    """Those of the identifiers that are telephone numbers: each way to write a number becomes one (E.164)."""
+    phone_region: str = ""
+    """Country (ISO 3166, such as `"DE"`) of the numbers without + or 00. `""`: they stay as they are written."""
+    merge_email_dots: bool = False
+    """At gmail.com and googlemail.com, addresses that differ in dots or after a + are one, as they are to Google."""
     max_people_per_device: int = 1
     """A device seen with more people than this counts as shared; only `"graph_strict"` asks."""
     shared_gap: Duration = "30m"
@@ -95,7 +105,19 @@ class Identity(Part):
         for name in self.devices:
             if name not in self.identifiers:
                 raise ValueError(f"device {name!r} is not in identifiers ({', '.join(self.identifiers)})")
+        for name in self.phones:
+            if name not in self.identifiers:
+                raise ValueError(f"phone {name!r} is not in identifiers ({', '.join(self.identifiers)})")
         return self
+
+    @field_validator("phone_region")
+    @classmethod
+    def _known_region(cls, region: str) -> str:
+        from phonenumbers import SUPPORTED_REGIONS  # here, because it takes a moment
+
+        if region and region not in SUPPORTED_REGIONS:
+            raise ValueError(f"{region!r} is not a country. Write its two capital letters (ISO 3166), such as 'DE'")
+        return region
 
 
 class Sessions(Part):
@@ -138,6 +160,8 @@ class Privacy(Part):
 
     minimum_cell: Annotated[int, Field(ge=1)] = 5
     """Groups of fewer people are not shown."""
+    erase: str = "erase.csv"
+    """CSV (columns identifier and value) of people to forget: their rows are left out, kept reports with them go."""
 
 
 class Study(Part):
@@ -147,6 +171,8 @@ class Study(Part):
     """What is asked."""
     sources: list[Source] = Field(min_length=1)
     """The exports and what their columns mean."""
+    stops: Stops = Stops()
+    """When the data cannot be trusted, for every source that does not say otherwise."""
     identity: Identity
     """Who is who."""
     sessions: Sessions = Sessions()
@@ -215,7 +241,8 @@ def parse(raw: dict[str, Any], where: str = "journey.toml") -> Study:
     """Check the content of a `journey.toml`; see `load`."""
     problems: list[str] = []
     if isinstance(raw.get("sources"), list):
-        raw = {**raw, "sources": [_with_preset(source, problems) for source in raw["sources"]]}
+        declared = raw["identity"].get("identifiers", []) if isinstance(raw.get("identity"), dict) else []
+        raw = {**raw, "sources": [_with_preset(source, declared, problems) for source in raw["sources"]]}
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
@@ -235,7 +262,8 @@ def presets() -> dict[str, Path]:
     return {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.toml"))}
 
 
-def _with_preset(source: Any, problems: list[str]) -> Any:
+def _with_preset(source: Any, declared: Any, problems: list[str]) -> Any:
+    """Fill in a preset; of its identifiers only those that the study declares, since each study has its own."""
     if not isinstance(source, dict) or not source.get("preset"):
         return source
     known = presets()
@@ -246,12 +274,19 @@ def _with_preset(source: Any, problems: list[str]) -> Any:
             f"There are: {', '.join(known)}."
         )
         return source
-    return _merge(tomllib.loads(known[name].read_text(encoding="utf-8")), source)
+    below = tomllib.loads(known[name].read_text(encoding="utf-8"))
+    if isinstance(declared, list):
+        offered = below.get("identifiers", {})
+        below["identifiers"] = {key: value for key, value in offered.items() if key in declared}
+    return _merge(below, source)
+
+
+MERGED = ("time", "received", "identifiers", "segments", "where", "where_not")  # key by key; anything else is replaced
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
+        both = key in MERGED and isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if both else value
     return merged

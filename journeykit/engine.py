@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,26 @@ def query(statement: str) -> nw.LazyFrame[Any]:
 def register(table: pd.DataFrame, name: str) -> None:
     """Make a small pandas table known to `query` under a name."""
     connection().register(name, table)
+
+
+def function(name: str, python_function: Callable[[str], str]) -> None:
+    """Make a Python function from text to text known to `query` under a name, on this thread's connection.
+
+    Null stays null. It must give the same text for the same text: the engine may call it once for many rows.
+    """
+    known: set[str] = _local.__dict__.setdefault("functions", set())
+    if name not in known:
+        # Wrapped, because the engine asks for a plain function of one parameter.
+        connection().create_function(name, lambda text: python_function(text), ["VARCHAR"], "VARCHAR")
+        known.add(name)
+
+
+def insert(table: pd.DataFrame, name: str) -> None:
+    """Add the rows of a small pandas table to a table of the default engine, column by column in order."""
+    if len(table):
+        connection().register("inserted", table)
+        connection().execute(f"INSERT INTO {name} SELECT * FROM inserted")
+        connection().unregister("inserted")
 
 
 EngineError = duckdb.Error  # what `run`, `rows` and `fetch` raise when the engine refuses

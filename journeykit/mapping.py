@@ -1,18 +1,20 @@
-"""How one raw row becomes an event: the SQL of each column of `events`, and the reason where something is wrong."""
+"""How one raw row becomes an event: the query of a file's rows, each with its columns or with what is wrong with it."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from journeykit import privacy
-from journeykit.config import Emit, Source, Study, seconds
-from journeykit.sources import RawFile, Rows, identifier, literal
+from journeykit import engine, privacy, redaction
+from journeykit.config import Source, Study
+from journeykit.config_fields import Field
+from journeykit.fields import field_sql, joined, mapped_columns, origin_sql
+from journeykit.sources import Rows, bare
+from journeykit.sql import NULL, identifier, literal
 from journeykit.times import clock_change, utc
+from journeykit.verdict import USABLE, fate, identifiers, is_blocked, latest, one_of, placeholder, reason, times
 
-EARLIEST = "2005-01-01"
-NULL = "CAST(NULL AS VARCHAR)"
-USABLE = "usable identifier "  # before an identifier's name, in the inner step
-TYPED = {"timestamp": "TIMESTAMP", "source_row": "BIGINT", "value": "DOUBLE", "satisfaction": "DOUBLE"}
 BASE = (
     "event_id", "timestamp", "source", "source_row", "event", "channel", "marketing_channel", "touchpoint", "stage",
     "team", "value", "satisfaction", "comment", "properties",
@@ -38,169 +40,238 @@ def columns_of(plan: Study) -> Columns:
     return Columns(tuple(plan.identity.identifiers), tuple(segments))
 
 
-def meant(source: Source, rows: Rows) -> str:
-    """Return the SQL condition of the rows that a source's `where` means."""
-    conditions = [one_of(rows.field(name, _where(source)), allowed) for name, allowed in source.where.items()]
-    return f"coalesce({' AND '.join(conditions)}, false)" if conditions else "true"
+def part_sql(
+    source: Source, rows: Rows, plan: Study, secret: bytes, erased: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """Return the query of a file's rows, one row per row of the file, in its order.
 
-
-def one_of(text: str, allowed: list[str]) -> str:
-    """Return the SQL condition that a text is one of a list, whatever its case."""
-    return f"lower({text}) IN ({', '.join(literal(value.lower()) for value in allowed)})"
-
-
-def is_blocked(text: str, plan: Study) -> str:
-    """Return the SQL condition that an identifier's value is a placeholder and marks nobody."""
-    patterns = [f"regexp_matches({text}, {literal(pattern)})" for pattern in plan.identity.blocked_patterns]
-    return f"({' OR '.join([one_of(text, plan.identity.blocked or ['']), *patterns])})"
-
-
-def mapped_sql(source: Source, file: RawFile, rows: Rows, emit: Emit | None, plan: Study, secret: bytes) -> str:
-    """Return the query of one kind of event of a file.
-
-    One row per raw row that is meant and happens: the columns of `events`, `row_number`, `row_key` (what makes two
-    rows the same), `file`, `late`, `clock` (a daylight-saving change) and `reason` (null when the row is sound).
+    `fate`: null, "blank", "left_out", "erased", or "silent" (no time of any event is filled). `reason`: what is wrong
+    with the row, or null; `record`: then, the row without what could name a person. `row_key`: what makes two rows
+    the same. Then the columns of `events` that the file gives; a source that emits has its events in `happenings`.
     """
+    where = f"sources.{source.name}"
+    texts = {column: rows.text(column, where) for column in mapped_columns(source)}
+    cells = ", ".join(f"{sql} AS {_column(column)}" for column, sql in texts.items())
+    blank = f"coalesce(strlen({rows.line}) < 1000 AND trim({rows.line}) = '', true)" if rows.line else "false"
+    size = f"len({rows.line})" if rows.line else "0"
+    broken, key = rows.broken(), _row_key(source, texts, rows)
+    taken = f"SELECT {cells + ', ' if cells else ''}{blank} AS is_blank, {broken} AS is_broken, {size} AS size, "
+    taken += f"{key} AS row_key FROM ({rows.parsed()}) r"
+    tidy = ", ".join(f"{bare(_column(column))} AS {_column(column)}" for column in texts)
+    taken = f"SELECT * {f'REPLACE ({tidy})' if tidy else ''} FROM ({taken})"
+    steps = (_fields(source, plan), _usable(source, plan), _read(source, plan, secret))
+    query = joined(source, taken, _column)
+    for step in steps:  # one after the other, so that what is named several times is computed once
+        query = f"SELECT *, {', '.join(f'{sql} AS {identifier(name)}' for name, sql in step.items())} FROM ({query})"
+    weighed = f"SELECT *, {fate(source, plan, erased or {})} AS fate, {reason(source, plan)} AS wrong FROM ({query})"
+    listed = _listed(source, plan, secret)
+    if any((erased or {}).values()):  # nothing is left of a row of somebody who is to be forgotten
+        listed = {
+            name: sql if name == "fate" else f"CASE WHEN fate IS DISTINCT FROM 'erased' THEN {sql} END"
+            for name, sql in listed.items()
+        }
+    return f"SELECT {', '.join(f'{sql} AS {identifier(name)}' for name, sql in listed.items())} FROM ({weighed})"
 
-    def field(column: str) -> str:
-        return rows.field(column, _where(source)) if column else NULL
 
-    time_text = field(emit.time if emit else source.time.column)
-    time = utc(source.time, time_text)
-    happens = [meant(source, rows)]
-    if emit:
-        happens += [f"{time_text} IS NOT NULL"]
-        happens += [f"coalesce({one_of(field(name), allowed)}, false)" for name, allowed in emit.when.items()]
-    names = columns_of(plan)
-    raw_ids = {name: field(source.identifiers.get(name, "")) for name in names.identifiers}
-    # Computed in a step of its own: a token names its value several times, and each would be judged again.
-    judged = ", ".join(
-        f"CASE WHEN NOT {is_blocked(text, plan)} THEN {text} END AS {identifier(USABLE + name)}"
-        for name, text in raw_ids.items()
-        if text != NULL
-    )
-    usable = {name: NULL if text == NULL else f"r.{identifier(USABLE + name)}" for name, text in raw_ids.items()}
-    row_key = f"md5(coalesce({field(source.event_id)}, {rows.record()}))"
-    # Events of one row happen in the order in which journey.toml lists them, also when their times are equal.
-    place = f"{source.emits.index(emit)}-" if emit else ""
-    event = _event(source, emit, field(source.event))
-    selected = {
-        "row_number": "r.source_row",
-        "emit_rank": str(_rank(source, emit)),
-        "file": literal(file.name),
-        "row_key": row_key,
-        "has_time": f"{time_text} IS NOT NULL",
-        "has_identifier": _any_of(list(raw_ids.values())),
-        "has_usable": _any_of(list(usable.values())),
-        "has_value": f"{field(source.spend or source.value)} IS NOT NULL",
-        "has_answer": f"{field(source.satisfaction.column)} IS NOT NULL" if source.satisfaction else "false",
-        "late": _late(source, rows, time),
-        "clock": clock_change(source.time, time_text),
-        "event_id": f"{literal(place)} || substr(md5({literal(source.name)} || {row_key} || {event}), 1, 16)",
-        "timestamp": time,
-        "source": literal(source.name),
-        "source_row": f"TRY_CAST({field(source.sequence)} AS BIGINT)" if source.sequence else "r.source_row",
-        "event": event,
-        "channel": literal(source.channel_constant) if source.channel_constant else _text(field(source.channel)),
-        "marketing_channel": _text(field(source.marketing_channel)),
-        "touchpoint": NULL,
-        "stage": NULL,
-        "team": _text(field(source.team)),
-        "value": _amount(source, field(source.spend or source.value)),
-        "satisfaction": _satisfaction(source, field),
-        "comment": NULL if not source.comment else privacy.redact_sql(field(source.comment)),
-        "properties": _properties(source, field),
-        **{f"id_{name}": privacy.token_sql(name, text, secret) for name, text in usable.items()},
-        **{f"segment_{name}": _text(field(source.segments.get(name, ""))) for name in names.segments},
+def _row_key(source: Source, texts: Mapping[str, str], rows: Rows) -> str:
+    """The SQL of what makes two rows the same: the natural key, the id, or the whole row where it has none."""
+    if source.natural_key:
+        parts = ", ".join(f"coalesce(trim({texts[name]}), '')" for name in source.natural_key)
+        return f"md5_number(concat_ws(chr(31), {parts}))"
+    if not source.event_id:
+        return f"md5_number({rows.whole()})"
+    given = origin_sql(source.event_id, lambda name: f"nullif(trim({texts[name]}), '')")
+    return f"md5_number(coalesce({given}, {rows.whole()}))"
+
+
+def _column(name: str) -> str:
+    return identifier("c " + name)
+
+
+def _fields(source: Source, plan: Study) -> dict[str, str]:
+    """The fields of a row as text, and whether the row is meant at all."""
+
+    def said(field: Field) -> str:
+        return field_sql(field, _column)
+
+    meant = [f"coalesce({one_of(_column(name), values)}, false)" for name, values in source.where.items() if values]
+    meant += [f"NOT coalesce({one_of(_column(name), values)}, false)" for name, values in source.where_not.items()]
+    made = {
+        "is_meant": " AND ".join(meant) or "true",
+        "t event": _event(source, said(source.event)),
+        "t value": said(source.spend or source.value),
+        "t received": said(source.received.column) if source.received else NULL,
+        "t answer": said(source.satisfaction.column) if source.satisfaction else NULL,
     }
-    listed = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in selected.items())
-    once = ""
-    if source.once_per:
-        key = f"coalesce({field(source.once_per)}, 'row ' || r.source_row)"
-        once = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY r.source_row) = 1"
-    step = f"(SELECT r.*, {judged} FROM {rows.name} r)" if judged else rows.name
-    query = f"SELECT {listed} FROM {step} r WHERE {' AND '.join(happens)}{once}"
-    return f"SELECT *, {_reason(source, plan)} AS reason FROM ({query})"
+    for number, emit in enumerate(source.emits):
+        when = [f"coalesce({one_of(_column(name), allowed)}, false)" for name, allowed in emit.when.items()]
+        time = said(emit.time)
+        made[f"t time {number}"] = f"CASE WHEN {' AND '.join(when)} THEN {time} END" if when else time
+    if not source.emits:
+        made["t time"] = said(source.time.column)
+    made |= {f"i {name}": said(source.identifiers[name]) for name in identifiers(source, plan)}
+    return made
 
 
-def _rank(source: Source, emit: Emit | None) -> int:
-    """The place of an event among those that a row may give: those that carry its measures first, then as listed."""
-    if emit is None:
-        return 0
-    return source.emits.index(emit) + (0 if emit.measures else len(source.emits))
-
-
-def _where(source: Source) -> str:
-    return f"sources.{source.name}"
-
-
-def _any_of(texts: list[str]) -> str:
-    return f"coalesce({', '.join(texts)}) IS NOT NULL"
-
-
-def _text(text: str) -> str:
-    """A name rather than free text: an address has no place in it, a number has (a date, a campaign's id)."""
-    return text if text == NULL else privacy.redact_email_sql(text)
-
-
-def _amount(source: Source, text: str) -> str:
-    """An amount; what is no finite number is null, which the reasons tell from an empty one."""
-    number = f"TRY_CAST({text} AS DOUBLE)"
-    return f"CASE WHEN isfinite({number}) THEN {number} * {source.value_scale} END"
-
-
-def _event(source: Source, emit: Emit | None, text: str) -> str:
-    if emit or source.event_constant:
-        return literal(emit.event if emit else source.event_constant)
+def _event(source: Source, text: str) -> str:
     if source.kind == "spend":
         return literal("spend")
-    return _text(f"{literal(source.event_prefix)} || {text}" if source.event_prefix else text)
+    if not source.rules:
+        return text
+    cases = []
+    for rule in source.rules:
+        if rule.regex:
+            to = f"regexp_replace({text}, {literal(f'^(?:{rule.regex})$')}, {literal(rule.to)})"
+            cases.append(f"WHEN regexp_full_match({text}, {literal(rule.regex)}) THEN {to}")
+        else:
+            cases.append(f"WHEN {text} GLOB {literal(rule.match.replace('[', '[[]'))} THEN {literal(rule.to)}")
+    return f"CASE {' '.join(cases)} ELSE {text} END"
 
 
-def _late(source: Source, rows: Rows, time: str) -> str:
-    if source.received is None:
-        return "false"
-    received = utc(source.received, rows.field(source.received.column, _where(source)))
-    return f"coalesce({received} - ({time}) > INTERVAL {seconds(source.late_after or '24h')} SECOND, false)"
+def _read(source: Source, plan: Study, secret: bytes) -> dict[str, str]:
+    """The fields as times, numbers and usable identifiers."""
+    made = {name: utc(source.time, identifier(text)) for name, text in times(source).items()}
+    made["number"] = f"TRY_CAST({identifier('t value')} AS DOUBLE)"
+    made["answer"] = f"TRY_CAST({identifier('t answer')} AS DOUBLE)"
+    made["received_at"] = utc(source.received, identifier("t received")) if source.received else "NULL"
+    for name in identifiers(source, plan):
+        made[f"id {name}"] = privacy.token_sql(name, identifier(USABLE + name), secret, _rule(plan, name))
+    return made
+
+
+def _usable(source: Source, plan: Study) -> dict[str, str]:
+    """Each identifier's value, null where it marks nobody."""
+    made = {"unused": "NULL"}
+    for name in identifiers(source, plan):
+        text = identifier(f"i {name}")
+        made[f"{USABLE}{name}"] = f"CASE WHEN NOT {is_blocked(text, plan)} THEN {text} END"
+    return made
+
+
+def _rule(plan: Study, name: str) -> str:
+    return privacy.rule(plan.identity, name)
+
+
+def _listed(source: Source, plan: Study, secret: bytes) -> dict[str, str]:
+    """The columns of a part."""
+    names = columns_of(plan)
+    future = " OR ".join(f"{identifier(at)} > {latest(plan)}" for at in times(source))
+    kept = "fate IS NULL OR fate = 'silent'"
+
+    def said(field: Field) -> str:
+        return field_sql(field, _column)
+
+    made = {
+        "fate": "fate",
+        "reason": f"CASE WHEN {kept} THEN wrong END",
+        "record": f"CASE WHEN is_broken THEN '(' || size || ' characters, not shown)' "
+        f"WHEN ({kept}) AND (wrong IS NOT NULL OR fate = 'silent' OR {future}) "
+        f"THEN {_record(source, plan, secret)} END",
+        "row_key": "row_key",
+        "sequence": f"TRY_CAST({_column(source.sequence)} AS BIGINT)" if source.sequence else "CAST(NULL AS BIGINT)",
+        "once_key": f"md5_number({_column(source.once_per)})" if source.once_per else "CAST(NULL AS HUGEINT)",
+        "lag_us": f"epoch_us(received_at) - epoch_us({identifier(next(iter(times(source))))})"
+        if source.received
+        else "CAST(NULL AS BIGINT)",
+        "channel": name_text(said(source.channel)),
+        "marketing_channel": name_text(said(source.marketing_channel)),
+        "team": name_text(said(source.team)),
+        "value": f"number * {source.value_scale!r}" if source.value_scale != 1 else "number",
+        "satisfaction": _satisfaction(source),
+        "comment": redaction.redact_sql(said(source.comment)) if source.comment else NULL,
+        "properties": _properties(source),
+        **{
+            f"id_{name}": identifier("id " + name) if name in source.identifiers else NULL for name in names.identifiers
+        },
+        **{
+            f"segment_{name}": name_text(said(source.segments[name])) if name in source.segments else NULL
+            for name in names.segments
+        },
+        "blocked": _blocked(source, plan),
+    }
+    if source.emits:
+        return made | {"happenings": _happenings(source)}
+    return made | {
+        "event": name_text(identifier("t event")),
+        "timestamp": '"at"',
+        "clock": clock_change(source.time, identifier("t time")),
+    }
+
+
+def name_text(text: str) -> str:
+    """Return the SQL of a name rather than free text: an address has no place in it, a number has."""
+    return text if text == NULL else redaction.name_sql(text)
+
+
+def _satisfaction(source: Source) -> str:
+    if source.satisfaction is None:
+        return "CAST(NULL AS DOUBLE)"
+    scale = source.satisfaction
+    return f"(answer - {scale.low!r}) / ({scale.high!r} - {scale.low!r})"
+
+
+def _properties(source: Source) -> str:
+    if not source.properties:
+        return NULL
+    packed = [f"{literal(name)}, {name_text(field_sql(field, _column))}" for name, field in source.properties.items()]
+    return f"CAST(json_object({', '.join(packed)}) AS VARCHAR)"
+
+
+def _blocked(source: Source, plan: Study) -> str:
+    """The identifiers of a row that mark nobody, as a list of pairs, null where there are none."""
+    found = []
+    for name in identifiers(source, plan):
+        text = identifier(f"i {name}")
+        pair = f"{{'id_name': {literal(name)}, 'value': {placeholder(text, plan)}}}"
+        found.append((f"{text} IS NOT NULL AND {identifier(USABLE + name)} IS NULL", pair))
+    if not found:
+        return "CAST(NULL AS STRUCT(id_name VARCHAR, value VARCHAR)[])"
+    pairs = ", ".join(f"CASE WHEN {test} THEN {pair} END" for test, pair in found)
+    any_of = " OR ".join(f"({test})" for test, _ in found)
+    return f"CASE WHEN {any_of} THEN list_filter([{pairs}], lambda p: p IS NOT NULL) END"
+
+
+def _happenings(source: Source) -> str:
+    """The events of a row, as a list: place in journey.toml, event, time, clock change, and who carries the measures.
+
+    A row that gives several events has one value and one answer: they stand on one of them, or sums count twice.
+    """
+    order = sorted(range(len(source.emits)), key=lambda place: (not source.emits[place].measures, place))
+    items = []
+    for place, emit in enumerate(source.emits):
+        before = [f"{identifier(f't time {other}')} IS NULL" for other in order[: order.index(place)]]
+        text, at = identifier(f"t time {place}"), identifier(f"at {place}")
+        items.append(
+            f"CASE WHEN {text} IS NOT NULL THEN {{'place': {place}, 'event': {literal(emit.event)}, "
+            f"'timestamp': {at}, 'clock': {clock_change(source.time, text)}, "
+            f"'carries': {' AND '.join(before) or 'true'}}} END"
+        )
+    return f"list_filter([{', '.join(items)}], lambda h: h IS NOT NULL)"
+
+
+def _record(source: Source, plan: Study, secret: bytes) -> str:
+    """The SQL of a quarantined row: the columns that are mapped, identifiers as tokens, other text redacted.
+
+    Few rows are quarantined, so a function in Python may do it.
+    """
+    tokens = {column: name for name in source.identifiers for column in source.identifiers[name].columns()}
+    times = {column for emit in source.emits for column in emit.time.columns()} | set(source.time.column.columns())
+
+    def conceal(packed: str) -> str:
+        row = json.loads(packed)
+        for column, text in row.items():
+            if text and column in tokens:
+                row[column] = privacy.token(tokens[column], text, secret, _rule(plan, tokens[column]))
+            elif text:
+                row[column] = redaction.clean_name(text) if column in times else redaction.redact(text)
+        return json.dumps(row, ensure_ascii=False)
+
+    engine.function(f"conceal_{source.name}", conceal)
+    packed = ", ".join(f"{literal(column)}, {_column(column)}" for column in mapped_columns(source))
+    return f"conceal_{source.name}(CAST(json_object({packed}) AS VARCHAR))"
 
 
 def local_date(source: Source) -> str:
     """Return the SQL of the day of a time, where the source lives."""
     zone = literal(source.time.zone)
     return f"CAST(timezone({zone}, timezone('UTC', timestamp)) AS DATE)"
-
-
-def _satisfaction(source: Source, field: object) -> str:
-    if source.satisfaction is None:
-        return "CAST(NULL AS DOUBLE)"
-    assert callable(field)
-    scale = source.satisfaction
-    return f"(TRY_CAST({field(scale.column)} AS DOUBLE) - {scale.low}) / ({scale.high} - {scale.low})"
-
-
-def _properties(source: Source, field: object) -> str:
-    if not source.properties:
-        return NULL
-    assert callable(field)
-    packed = ", ".join(f"{literal(name)}, {_text(field(name))}" for name in source.properties)
-    return f"CAST(json_object({packed}) AS VARCHAR)"
-
-
-def _reason(source: Source, plan: Study) -> str:
-    """Return the SQL that says what is wrong with a row, the first reason that applies, or null."""
-    latest = f"TIMESTAMPTZ {literal(plan.study.as_of)}" if plan.study.as_of else "(now() + INTERVAL 1 DAY)"
-    person = (
-        ""
-        if source.kind == "spend"
-        else ("WHEN NOT has_identifier THEN 'no identifier' WHEN NOT has_usable THEN 'identifier is blocked' ")
-    )
-    return (
-        "CASE WHEN NOT has_time THEN 'no time' WHEN timestamp IS NULL THEN 'time cannot be read' "
-        "WHEN NOT isfinite(timestamp) THEN 'time is not plausible' "
-        f"WHEN timestamp < TIMESTAMP '{EARLIEST}' OR timestamp > timezone('UTC', {latest}) "
-        "THEN 'time is not plausible' "
-        f"WHEN event IS NULL THEN 'no event' {person}"
-        "WHEN has_value AND value IS NULL THEN 'value is not a number' WHEN value < 0 THEN 'value is negative' "
-        "WHEN has_answer AND satisfaction IS NULL THEN 'answer is not a number' "
-        "WHEN satisfaction NOT BETWEEN 0 AND 1 THEN 'answer is outside its scale' END"
-    )

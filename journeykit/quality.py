@@ -1,4 +1,4 @@
-"""What was read and how good it is: row accounting, reasons of quarantine, gaps, and how sure identities are."""
+"""How good the events are: what is on no touchpoint, what can be tied to somebody, visits, and how journeys end."""
 
 from __future__ import annotations
 
@@ -12,57 +12,6 @@ import pandas as pd
 from journeykit import engine, funnels, identity
 from journeykit.config import Identity, Stage
 from journeykit.stats import add_share, not_enough, reason_of
-
-PARTS = ["kept_n", "duplicate_n", "quarantined_n", "left_out_n"]
-
-
-def accounting(files: Any, by: str = "file") -> pd.DataFrame:
-    """Return where every raw row went: read = kept + duplicate + quarantined + left out by a rule.
-
-    Args:
-        files: the table `files` of 01_ingest.
-        by: "file" or "source".
-
-    Returns:
-        One row per file (or source), and with `balances` whether its parts add up to what was read.
-    """
-    table = engine.fetch(files)
-    if by == "source":
-        counts = [name for name in table.columns if name.endswith("_n")]
-        sizes = table.groupby("source").size().rename("files_n")
-        table = table.groupby("source", as_index=False)[counts].sum().merge(sizes, on="source")
-    keys = [name for name in ("source", "file", "files_n") if name in table.columns]
-    table["balances"] = table[PARTS].sum(axis=1) == table["read_n"]
-    columns = [*keys, "read_n", *PARTS, "late_n", "balances"]
-    return table[columns].sort_values(keys, ignore_index=True)
-
-
-def rows(table: Any) -> int:
-    """Return the number of rows of a table of any engine."""
-    return int(engine.fetch(engine.lazy(table).select(n=nw.len()))["n"].iloc[0])
-
-
-def clocks(files: Any) -> pd.DataFrame:
-    """Return the kept rows whose time needed a rule: one row per source with any, late_n, ambiguous_n and skipped_n."""
-    counts = ["late_n", "ambiguous_n", "skipped_n"]
-    table = engine.fetch(files).groupby("source", as_index=False)[["kept_n", *counts]].sum()
-    table = table[table[counts].sum(axis=1) > 0]
-    if table.empty:
-        return not_enough(["source", *counts], "no kept row was late or fell on a change of the clocks")
-    return table.sort_values("source", ignore_index=True)
-
-
-def reasons(quarantine: Any) -> pd.DataFrame:
-    """Return why rows were set aside: one row per source and reason, with its rows and the first line to look at."""
-    table = engine.lazy(quarantine).with_columns(_one=nw.when(~nw.col("file").is_null()).then(1).otherwise(0))
-    found = engine.fetch(
-        table.group_by("source", "reason").agg(
-            rows_n=nw.col("_one").sum(), files_n=nw.col("file").n_unique(), first_line=nw.col("line").min()
-        )
-    )
-    if found.empty:
-        return not_enough(["source", "reason", "rows_n"], "no row was quarantined")
-    return found.sort_values(["rows_n", "source", "reason"], ascending=[False, True, True], ignore_index=True)
 
 
 def unmapped(events: Any, stages: list[Stage]) -> pd.DataFrame:
@@ -84,24 +33,6 @@ def event_names(events: Any) -> list[str]:
     """Return the names of the events that occur, sorted."""
     found = engine.fetch(engine.lazy(events).select("event").unique())
     return sorted(found["event"].dropna())
-
-
-def weekly_volume(events: Any) -> pd.DataFrame:
-    """Return the events of each source by week: source, week_at (Monday, UTC), events_n; empty weeks are 0."""
-    day_us, week_us = 86_400_000_000, 7 * 86_400_000_000
-    table = engine.lazy(events).with_columns(
-        _week=(nw.col("time_us") + 3 * day_us) // week_us,  # 1970-01-01 was a Thursday
-        _one=nw.when(~nw.col("event").is_null()).then(1).otherwise(0),
-    )
-    found = engine.fetch(table.group_by("source", "_week").agg(events_n=nw.col("_one").sum()))
-    if found.empty:
-        return not_enough(["source", "week_at", "events_n"], "no event was read")
-    found["_week"] = found["_week"].astype("int64")
-    weeks = range(int(found["_week"].min()), int(found["_week"].max()) + 1)
-    every = pd.MultiIndex.from_product([sorted(found["source"].unique()), weeks], names=["source", "_week"])
-    full = found.set_index(["source", "_week"]).reindex(every, fill_value=0).reset_index()
-    full["week_at"] = pd.to_datetime(full["_week"] * week_us - 3 * day_us, unit="us")
-    return full[["source", "week_at", "events_n"]]
 
 
 def coverage(events: Any, identifiers: list[str]) -> pd.DataFrame:

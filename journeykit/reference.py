@@ -17,13 +17,21 @@ from pydantic.fields import FieldInfo
 
 from journeykit.config import Part, Study
 from journeykit.config_base import Duration, Name, Names, Zone
+from journeykit.config_fields import Field, Lookup, Mapped, NamedFields
 from journeykit.errors import JourneyError
 
 CODEBOOK = Path(__file__).resolve().parent.parent / "data" / "README.md"
 BEGIN = "<!-- keys: written by `python -m journeykit.reference`; edit journeykit/config*.py instead -->"
 END = "<!-- end of keys -->"
 # By `==` of the annotation: a name in journey.toml is a text that its model checks.
-KINDS = ((Duration, "duration"), (Names, "text or list of texts"), (Name, "name"), (Zone, "time zone"))
+KINDS = (
+    (Duration, "duration"),
+    (Names, "text or list of texts"),
+    (Name, "name"),
+    (Zone, "time zone"),
+    (Mapped, "field"),
+    (NamedFields, "list of columns, or table of fields"),
+)
 PLAIN = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`"}
 
 
@@ -75,8 +83,11 @@ def _parts(model: type[Part], path: str) -> Iterator[tuple[type[Part], str]]:
     yield model, path
     for name, hint in get_type_hints(model).items():
         inner = _part_in(hint)
-        if inner:
+        if inner and inner is not Field:  # fields are everywhere, and described once
             yield from _parts(inner, _heading(hint, f"{path.strip('[]')}.{name}".lstrip(".")))
+    if model is Study:
+        yield Field, "a field"
+        yield Lookup, "lookup of a field"
 
 
 def _part_in(hint: Any) -> type[Part] | None:
@@ -118,6 +129,8 @@ def _type(hint: Any) -> str:
     if origin is list:
         return "tables" if _part_in(hint) else f"list of {_many(_type(inner[0]))}"
     if origin is dict:
+        if _part_in(hint) is Field:
+            return "table of fields"
         named = _part_in(hint) or get_origin(inner[1]) is dict
         return "tables by name" if named else f"table of {_many(_type(inner[1]))}"
     if _part_in(hint):
@@ -137,6 +150,8 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default()
+    if isinstance(value, Field) and not value:
+        return '`""`'
     if isinstance(value, Part):
         return "its defaults"
     if value is None or value == {} or (value == [] and _part_in(field.annotation)):

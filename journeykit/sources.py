@@ -2,302 +2,333 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import hashlib
-import io
-import tempfile
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO
 
-from journeykit import engine
+from journeykit import engine, headers, lines
+from journeykit.adapters import Readable
 from journeykit.config import Source
+from journeykit.documents import Document
 from journeykit.errors import JourneyError, nearest
+from journeykit.headers import Header
+from journeykit.sql import NULL, identifier, literal, path_literal
+
+LONGEST = 33_554_432  # bytes of a line
+MAX_COLUMNS = 10_000
+LONGEST_NAME = 60  # characters of a column's name that a message shows
+MENDS = 50  # lines with an unclosed quote that are set aside one by one, before the file is refused
+BARE = "trim(csv_line, chr(10) || chr(13))"  # SQL of a rejected row without the line ends around it
+INNER = re.compile(r"json\((.+)\)([.\[].+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class RawFile:
-    """One raw file: where it lies, and how it is called in reports."""
+class Broken:
+    """A row that could not be read: where, why, and how long it is."""
 
-    path: Path
-    name: str
-
-    def fingerprint(self) -> str:
-        """Return a hash of the file's bytes."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def find_files(source: Source, folder: Path) -> list[RawFile]:
-    """Return the files of a source, in the order of their names.
-
-    Raises:
-        JourneyError: no file matches the source's path.
-    """
-    anchor = Path(source.path)
-    base, pattern = (folder, source.path) if not anchor.is_absolute() else (Path(anchor.anchor), source.path[1:])
-    paths = sorted(path for path in base.glob(pattern) if path.is_file())
-    if not paths:
-        raise JourneyError(
-            f"sources.{source.name}.path: {source.path!r} matches no file in {folder.name}/. "
-            "Put the export there, or mend the path (wildcards * and ** are allowed)."
-        )
-    return [RawFile(path, _name(path, folder)) for path in paths]
-
-
-def _name(path: Path, folder: Path) -> str:
-    """A file's name in reports: relative to the study, never a path of this machine."""
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+    line: int
+    reason: str
+    size: int
+    position: int = 0  # byte at which it begins
+    lines: int = 1  # that hold anything; more than one where a field holds line ends
 
 
 @dataclass(frozen=True)
+class Loaded:
+    """How a file was read: its broken rows, and the line of each row that somebody may want to look at."""
+
+    broken: list[Broken]
+    headers: int = 0
+    lines: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass
 class Rows:
-    """A file's rows as a temporary table `name` with `source_row`, and how to say a field of it (as `r`) in SQL."""
+    """A file as a query that yields its rows as text, in order, and how to say a column of it as SQL text."""
 
-    name: str
-    columns: tuple[str, ...]
-    json: bool
+    relation: str  # SQL after FROM
+    columns: tuple[str, ...]  # of the file; () in JSON, whose rows differ
+    line: str = ""  # SQL of the whole line, in JSON
+    header: Header = field(default_factory=Header)  # of a CSV
+    mended: Path | None = None  # the copy that is read where the file itself stops the reader
+    optional: frozenset[str] = frozenset()
+    documents: dict[str, Document] = field(default_factory=dict)
+    name: str = ""  # of the file, in messages
 
-    def field(self, column: str, where: str) -> str:
-        """Return the SQL of a column as text, empty text as null.
+    def text(self, column: str, where: str) -> str:
+        """Return the SQL of a column as text on the parsed rows (alias `r`), as it stands in the file.
 
-        In JSON, `a.b` is a path, and where `a` is a list of `{key, value: {…}}` it is the value of key `b`.
+        Raises:
+            JourneyError: the file has no such column.
         """
-        if column not in self.columns:
-            hint = nearest(column, self.columns)
-            found = next((mark for mark in (";", "\t", "|") if len(self.columns) == 1 and mark in self.columns[0]), "")
-            if found:
-                hint = f" The file seems to be separated by {found!r}: set delimiter = {found!r}."
-            raise JourneyError(
-                f"{where}: column {column!r} is not in the file.{hint} It has: {', '.join(self.columns)}."
-            )
-        return f"nullif(trim(CAST(r.{identifier(column)} AS VARCHAR)), '')"
+        return self._raw(column, where)
 
-    def record(self) -> str:
+    def _raw(self, column: str, where: str) -> str:
+        if column in self.columns:
+            return f"CAST(r.{identifier(column)} AS VARCHAR)"
+        inner = INNER.fullmatch(column)
+        if inner:  # a member, or a column, that is a text of JSON
+            cell = f"r.{identifier(inner[1])}" if inner[1] in self.columns else self._raw(inner[1], where)
+            text = f"CASE WHEN typeof({cell}) = 'VARCHAR' THEN {cell} ELSE CAST(to_json({cell}) AS VARCHAR) END"
+            return self._document(cell if self.line else text).take(inner[2].lstrip("."))
+        if self.line:
+            return self._document(self.line).take(column)
+        outer = max((name for name in self.columns if column.startswith((f"{name}.", f"{name}["))), key=len, default="")
+        if outer:  # nested data, or JSON in a column of text
+            cell = f"r.{identifier(outer)}"
+            text = f"CASE WHEN typeof({cell}) = 'VARCHAR' THEN CAST({cell} AS VARCHAR) ELSE to_json({cell}) END"
+            return self._document(f"('{{\"inner\":' || {text} || '}}')").take("inner" + column[len(outer) :])
+        if column in self.optional:
+            return NULL
+        hint = nearest(column, self.columns)
+        mark = next((mark for mark in (";", "\t", "|") if len(self.columns) == 1 and mark in self.columns[0]), "")
+        if mark:
+            hint = f" The file seems to be separated by {mark!r}: set delimiter = {mark!r}."
+        shown = ", ".join(map(_legible, self.columns[:40]))
+        more = f" and {len(self.columns) - 40} more" if len(self.columns) > 40 else ""
+        file = f"{self.name}: " if self.name and self.name not in where else ""
+        raise JourneyError(
+            f"{where}: {file}column {column!r} is not in the file.{hint} It has: {shown}{more}. "
+            "Mend the mapping or the file; if only some files lack it, list it in optional."
+        )
+
+    def _document(self, text: str) -> Document:
+        if text not in self.documents:
+            self.documents[text] = Document(text, f"doc_{len(self.documents)}")
+        return self.documents[text]
+
+    def parsed(self) -> str:
+        """Return the query of the rows with nested data parsed; to be asked for after the last `text`."""
+        query = f"SELECT r.* FROM {self.relation} r"
+        for document in self.documents.values():  # one after the other: a text of JSON may lie in another
+            query = f"SELECT r.*, {document.parsed()} FROM ({query}) r" if document.structures else query
+        return query
+
+    def broken(self) -> str:
+        """Return the SQL condition that a row of JSON is no object."""
+        if not self.line:
+            return "false"
+        first = self._document(self.line)
+        if not first.structures:
+            first.take("-")
+        opens = f"starts_with({self.line}, '{{') OR starts_with(ltrim({self.line}), '{{')"
+        return f"({first.name}_0 IS NULL OR NOT ({opens}))"
+
+    def whole(self) -> str:
         """Return the SQL of the whole row as text."""
-        if self.json:
-            return "r.line"
-        packed = ", ".join(f"{literal(name)}, CAST(r.{identifier(name)} AS VARCHAR)" for name in self.columns)
-        return f"CAST(json_object({packed}) AS VARCHAR)"
+        if self.line:
+            return self.line
+        parts = [f"coalesce(CAST(r.{identifier(name)} AS VARCHAR), '')" for name in self.columns]
+        return f"concat_ws(chr(31), {', '.join(parts)})" if parts else "''"
 
 
-def literal(text: str) -> str:
-    """Return text as an SQL string."""
-    return "'" + text.replace("'", "''") + "'"
+def bare(cell: str) -> str:
+    """Return the SQL of a text without blanks around it, empty text as null.
+
+    To look at both ends is much cheaper than to trim, which few cells need.
+    """
+    tidy = f"{cell} <> '' AND NOT starts_with({cell}, ' ') AND NOT ends_with({cell}, ' ')"
+    return f"CASE WHEN {tidy} THEN {cell} ELSE nullif(trim({cell}), '') END"
 
 
-def identifier(name: str) -> str:
-    """Return a name as a quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
+def _legible(name: str) -> str:
+    """A column's name in a message: on one line, and cut where it is no name."""
+    text = name if name.isprintable() else ascii(name)[1:-1]
+    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…"
 
 
-def read_rows(source: Source, file: RawFile) -> tuple[Rows, str]:
-    """Read a file into the temporary table `raw_rows`; return it and the name of the table of broken rows.
+def open_rows(source: Source, readable: Readable) -> Rows:
+    """Return a file's rows as a query; only the header of the file is read."""
+    optional = frozenset(source.optional)
+    if readable.format == "parquet":
+        relation = f"read_parquet({path_literal(readable.path)})"
+        try:
+            columns = _described(relation)
+        except engine.EngineError as error:
+            raise _unreadable(f"sources.{source.name}: {readable.name}", error, readable.path) from None
+        return Rows(relation, columns, optional=optional, name=readable.name)
+    if readable.format == "jsonl":
+        relation = (
+            f"read_csv({path_literal(readable.path)}, columns = {{'line': 'VARCHAR'}}, header = false, "
+            "auto_detect = false, delim = '\x1f', quote = '', escape = '', null_padding = true, "
+            f"store_rejects = true, max_line_size = {LONGEST})"
+        )
+        return Rows(relation, (), line="r.line", name=readable.name)
+    header = headers.read_header(readable, f"sources.{source.name}: {readable.name}")
+    names = headers.column_names(source.columns or (header.rows[0] if header.rows else []))
+    if not names:
+        return Rows("(SELECT 1 WHERE false)", (), header=header, name=readable.name)
+    if len(names) > MAX_COLUMNS:
+        raise JourneyError(
+            f"sources.{source.name}: {readable.name} has {len(names):,} columns; at most {MAX_COLUMNS:,} are read. "
+            "Export only the columns that are used, or look at delimiter."
+        )
+    types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
+    quote = literal(readable.quote)
+    relation = (
+        f"read_csv({path_literal(readable.path)}, columns = {{{types}}}, header = false, skip = {header.skip}, "
+        f"auto_detect = false, delim = {literal(readable.delimiter)}, quote = {quote}, escape = {quote}, "
+        f"store_rejects = true, max_line_size = {LONGEST})"
+    )
+    return Rows(relation, tuple(names), header=header, optional=optional, name=readable.name)
 
-    `raw_broken` has one row per broken row: line, reason, size (characters). Every physical row is in one of the two;
-    a count of the file's lines that does not go through the engine's reader makes sure of it.
+
+def _described(relation: str) -> tuple[str, ...]:
+    return tuple(row[0] for row in engine.rows(f"SELECT column_name FROM (DESCRIBE SELECT * FROM {relation})"))
+
+
+def zone_in_header(source: Source, rows: Rows) -> str:
+    """Return the time zone that stands in a header row under the time's column, as Qualtrics writes it.
 
     Raises:
-        JourneyError: the file cannot be read as what journey.toml says it is.
+        JourneyError: no header row names one.
     """
-    engine.run("DROP TABLE IF EXISTS raw_rows; DROP TABLE IF EXISTS raw_broken")
-    engine.run("CREATE TEMP TABLE raw_broken (line BIGINT, reason VARCHAR, size BIGINT)")
-    if source.format == "parquet":
-        engine.run(
-            "CREATE TEMP TABLE raw_rows AS SELECT row_number() OVER () AS source_row, * "
-            f"FROM read_parquet({path_literal(file.path)})"
+    found = headers.zone_in_header(rows.header, rows.columns, source.time.column.columns())
+    if not found:
+        raise JourneyError(
+            f'sources.{source.name}.time.zone: {rows.name}: no header row names the zone ("timeZone": "…" under the '
+            "time). Set zone to the one that the export was made in."
         )
-        return Rows("raw_rows", _columns(), json=False), "raw_broken"
-    if source.format == "jsonl":
-        rows, headers = _read_json_lines(source, file), 0
-        spanned = "0"
-    else:
-        rows, headers = _read_csv(source, file)
-        spanned = " + ".join(f"count_newlines({identifier(name)})" for name in rows.columns) or "0"
-    one = "replace(replace(t, chr(13) || chr(10), chr(10)), chr(13), chr(10))"
-    newlines = f"coalesce(len({one}) - len(replace({one}, chr(10), '')), 0)"
-    engine.run(f"CREATE OR REPLACE TEMP MACRO count_newlines(t) AS {newlines}")
-    found = engine.rows(
-        f"SELECT (SELECT count(*) + coalesce(sum({spanned}), 0) FROM raw_rows) + (SELECT count(*) FROM raw_broken)"
-    )[0][0]
-    lost = _count_lines(file.path) - headers - int(found)
+    return found
+
+
+def load(
+    readable: Readable, rows: Rows, work: Callable[[Rows], int], bad: Callable[[], list[int]], scratch: Path, where: str
+) -> Loaded:
+    """Run `work`, which reads a file's rows and returns how many it saw; say which rows are broken, and their lines.
+
+    Every line of the file is in a row or among the broken ones: a count of the lines that does not go through the
+    engine's reader makes sure of it. A quote that is opened and never closed costs its own line only. `bad` returns
+    the rows whose line somebody may want to look at.
+
+    Raises:
+        JourneyError: lines are lost, or the file is not what journey.toml says it is.
+    """
+    if readable.format == "parquet":
+        try:
+            work(rows)
+        except engine.EngineError as error:
+            raise _unreadable(where, error, readable.path) from None
+        return Loaded([])
+    with ThreadPoolExecutor(1) as beside:
+        counted = beside.submit(lines.count, readable.path)
+        seen, broken = _tolerant(readable, rows, work, scratch, where)
+        ends = counted.result()
+    if seen + len(broken) + rows.header.lines == ends:
+        numbers = lines.of_plain(rows, broken, bad())
+        return Loaded(broken, numbers.headers, numbers.known)
+    # There are blank lines, or fields of several lines: only then is it worth to count what holds anything.
+    found = rows.header.filled + seen + _spanned(rows) + sum(row.lines for row in broken)
+    lost = lines.count_filled(readable.path) - found
     if lost > 0:
         raise JourneyError(
-            f"sources.{source.name}: {file.name}: {lost:,} lines are in no row. A quote that is opened and not closed "
-            "does this; mend the file, or set delimiter and header_rows."
+            f"{where}: {lost:,} lines are in no row. A quote that is opened and not closed does this; "
+            "mend the file, or set delimiter, quote and header_rows."
         )
-    return rows, "raw_broken"
+    path = rows.mended or readable.path
+    at = lines.of_bytes(path, [row.position for row in broken])
+    broken = [replace(row, line=line) for row, line in zip(broken, at, strict=True)]
+    numbers = lines.of_wrapped(path, rows, readable.quote, readable.delimiter, broken, bad())
+    return Loaded(broken, numbers.headers, numbers.known)
 
 
-def path_literal(path: Path) -> str:
-    """Return a path as an SQL string in which nothing is a wildcard."""
-    return literal("".join(f"[{mark}]" if mark in "[*?" else mark for mark in str(path)))
+def _unreadable(where: str, error: Exception, *paths: Path) -> JourneyError:
+    """Return the error for a file that the engine cannot read, in one line and without the machine's paths."""
+    said = re.sub(r"^[A-Z][\w ]* Error: ", "", str(error).split("\n", 1)[0])
+    for path in paths:
+        said = said.replace(str(path), "the file")
+    said = said if said.isprintable() else ascii(said)[1:-1]
+    return JourneyError(
+        f"{where}: cannot be read: {said[:300].rstrip('. ')}. "
+        "Export it again if it is damaged, or mend what journey.toml says about it."
+    )
 
 
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
-
-
-def _count_lines(path: Path) -> int:
-    """Count the lines of a file that hold anything, in bounded memory."""
-    with _open(path) as lines:
-        return sum(1 for line in lines for part in line.split(b"\r") if part.strip())
-
-
-def _columns() -> tuple[str, ...]:
-    names = [row[0] for row in engine.rows("SELECT column_name FROM (DESCRIBE raw_rows)")]
-    return tuple(name for name in names if name != "source_row")
+def _tolerant(
+    readable: Readable, rows: Rows, work: Callable[[Rows], int], scratch: Path, where: str
+) -> tuple[int, list[Broken]]:
+    """Run `work` again on a mended copy of the file where its line ends or quotes stop the reader."""
+    path, given = readable.path, rows.relation
+    for _ in range(MENDS):
+        _forget_rejects()
+        try:
+            seen = work(rows)
+        except engine.EngineError as error:
+            if rows.mended:
+                raise _unreadable(where, error, path, readable.path) from None
+            path = rows.mended = lines.with_one_end(readable.path, scratch)
+            rows.relation = given.replace(path_literal(readable.path), path_literal(path))
+            continue
+        opened = _unclosed(readable.delimiter, len(rows.columns)) if rows.columns else []
+        if not opened:
+            return seen, _rejected()
+        if path == readable.path:
+            path = rows.mended = lines.with_one_end(readable.path, scratch)
+            rows.relation = given.replace(path_literal(readable.path), path_literal(path))
+            continue
+        lines.blank(path, opened[0])
+    raise JourneyError(
+        f"{where}: line {lines.of_bytes(path, opened[:1])[0]:,}: a quote is opened and not closed, and the same in "
+        f'{MENDS - 2} lines before it. Mend the file, or set quote = "" if quotes mean nothing in it.'
+    )
 
 
 def _forget_rejects() -> None:
     engine.run("DROP TABLE IF EXISTS reject_errors; DROP TABLE IF EXISTS reject_scans")
 
 
-def _read_json_lines(source: Source, file: RawFile) -> Rows:
-    _forget_rejects()
-    engine.run(
-        "CREATE OR REPLACE TEMP TABLE lines AS SELECT row_number() OVER () AS source_row, line FROM read_csv("
-        f"{path_literal(file.path)}, columns = {{'line': 'VARCHAR'}}, header = false, auto_detect = false, "
-        "delim = '\x1f', quote = '', escape = '', null_padding = true, store_rejects = true, "
-        "max_line_size = 33554432)"
+def _has_rejects() -> bool:
+    return bool(engine.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'reject_errors'"))
+
+
+def _unclosed(delimiter: str, width: int) -> list[int]:
+    """Where lines begin whose quote is not closed before other rows, so that it takes these along."""
+    if not _has_rejects():
+        return []
+    # A line inside of a rejected row that has the columns of a row is one.
+    columns = f"len(line) - len(replace(line, {literal(delimiter)}, ''))"
+    taken = f"list_filter({_split(BARE)}[2:], lambda line: {columns} = {width - 1})"
+    found = engine.rows(
+        "SELECT DISTINCT line_byte_position FROM reject_errors WHERE contains(csv_line, chr(10)) AND "
+        "(CAST(error_type AS VARCHAR) = 'UNQUOTED VALUE' AND csv_line LIKE '%' || chr(10) || '%_' "
+        f"OR {width > 1} AND len({taken}) > 0) ORDER BY 1"
     )
-    good = "CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' ELSE false END"
-    columns = mapped_columns(source)
-    engine.run(f"CREATE TEMP TABLE raw_rows AS {_json_fields(columns, f'SELECT * FROM lines WHERE {good}')}")
-    engine.run(
-        "INSERT INTO raw_broken SELECT source_row, 'row is not a JSON object', len(line) FROM lines "
-        f"WHERE trim(line) <> '' AND NOT coalesce({good}, false)"
+    return [int(row[0]) for row in found]
+
+
+def _rejected() -> list[Broken]:
+    """The rows that the reader rejected, once each."""
+    if not _has_rejects():
+        return []
+    found = engine.rows(
+        "SELECT line, min(lower(CAST(error_type AS VARCHAR))), coalesce(max(len(csv_line)), 0), "
+        "min(line_byte_position + len(csv_line) - len(ltrim(csv_line, chr(10) || chr(13)))), "
+        f"coalesce(max({_filled(f'{_split(BARE)}[2:]')}), 0) FROM reject_errors GROUP BY line ORDER BY 4, line"
     )
-    _keep_rejects()
-    return Rows("raw_rows", columns, json=True)
-
-
-def _keep_rejects() -> None:
-    """Note the rows that the reader rejected, once each."""
-    engine.run(
-        "INSERT INTO raw_broken SELECT line, 'row is broken: ' || lower(any_value(CAST(error_type AS VARCHAR))), "
-        "len(any_value(csv_line)) FROM reject_errors GROUP BY line"
-    )
-
-
-def mapped_columns(source: Source) -> tuple[str, ...]:
-    """Return every column that the mapping of a source names, once."""
-    emits = [name for emit in source.emits for name in (emit.time, *emit.when)]
-    singles = [
-        *(source.time.column, source.event, source.event_id, source.sequence, source.channel, source.spend),
-        *(source.marketing_channel, source.team, source.value, source.comment, source.once_per),
-        source.received.column if source.received else "",
-        source.satisfaction.column if source.satisfaction else "",
+    return [
+        Broken(int(line), f"row is broken: {kind}", int(size), int(at or 0), 1 + int(more))
+        for line, kind, size, at, more in found
     ]
-    many = [*source.identifiers.values(), *source.segments.values(), *source.properties, *source.where, *emits]
-    return tuple(dict.fromkeys(name for name in [*singles, *many] if name))
 
 
-def _json_fields(columns: tuple[str, ...], lines: str) -> str:
-    """Return the query that takes fields out of JSON lines, each line parsed once for its paths and once a list."""
-    paths = ", ".join(literal("$." + ".".join(f'"{part}"' for part in column.split("."))) for column in columns)
-    parents = list(dict.fromkeys(column.rsplit(".", 1)[0] for column in columns if "." in column))
-    kinds = ("string_value", "int_value", "double_value", "float_value")
-    shape = '[{"key":"VARCHAR","value":{' + ",".join(f'"{kind}":"VARCHAR"' for kind in kinds) + "}}]"
-    lists = "".join(
-        f", json_transform(json_extract(line, {literal('$.' + parent)}), {literal(shape)}) AS list_{number}"
-        for number, parent in enumerate(parents)
-    )
-    fields = []
-    for number, column in enumerate(columns, start=1):
-        parts = [f"fields[{number}]"]
-        if "." in column:
-            parent, key = column.rsplit(".", 1)
-            found = f"list_filter(list_{parents.index(parent)}, lambda item: item.key = {literal(key)})[1]"
-            parts += [f"{found}.value.{kind}" for kind in kinds]
-        fields.append(
-            f"coalesce({', '.join(parts)}) AS {identifier(column)}"
-            if len(parts) > 1
-            else f"{parts[0]} AS {identifier(column)}"
-        )
-    parsed = f"SELECT *, json_extract_string(line, [{paths}]) AS fields{lists} FROM ({lines})"
-    return f"SELECT source_row, line, {', '.join(fields)} FROM ({parsed})"
+def _spanned(rows: Rows) -> int:
+    """Count the lines that hold anything after the first of each row of a CSV."""
+    counts = []
+    for name in rows.columns:
+        text = f"r.{identifier(name)}"
+        # The last line of a field holds at least its closing quote.
+        more = f"{_filled(f'{_split(text)}[2:-2]')} + 1"
+        counts.append(f"CASE WHEN contains({text}, chr(10)) OR contains({text}, chr(13)) THEN {more} ELSE 0 END")
+    return int(engine.rows(f"SELECT coalesce(sum({' + '.join(counts) or '0'}), 0) FROM {rows.relation} r")[0][0])
 
 
-def _read_csv(source: Source, file: RawFile) -> tuple[Rows, int]:
-    """Read a CSV file; return its rows and the number of its lines that are header."""
-    names, headers = _header(source, file)
-    _forget_rejects()
-    if not names:
-        engine.run("CREATE TEMP TABLE raw_rows (source_row BIGINT)")
-        return Rows("raw_rows", (), json=False), headers
-    with tempfile.TemporaryDirectory() as folder:
-        path = file.path
-        for attempt in range(MENDS):
-            try:
-                _load_csv(path, names, source)
-            except engine.EngineError:
-                if attempt:
-                    raise
-                path = _one_kind_of_line_end(file.path, Path(folder))
-                continue
-            opened = engine.rows(
-                "SELECT DISTINCT line_byte_position FROM reject_errors "
-                "WHERE CAST(error_type AS VARCHAR) = 'UNQUOTED VALUE' AND csv_line LIKE '%' || chr(10) || '%_'"
-            )
-            if not opened:
-                break
-            # A quote that is never closed takes the lines after it with it: only its own line is broken.
-            if path == file.path:
-                path = _one_kind_of_line_end(file.path, Path(folder))
-                continue
-            _blank(path, int(opened[0][0]))
-    _keep_rejects()
-    return Rows("raw_rows", _columns(), json=False), headers
+def _split(text: str) -> str:
+    """The SQL of the lines of a text."""
+    return f"string_split(replace(replace({text}, chr(13) || chr(10), chr(10)), chr(13), chr(10)), chr(10))"
 
 
-MENDS = 50  # lines with an unclosed quote that are set aside one by one, before the file is refused
-
-
-def _load_csv(path: Path, names: list[str], source: Source) -> None:
-    types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
-    _forget_rejects()
-    engine.run(
-        "CREATE OR REPLACE TEMP TABLE raw_rows AS SELECT row_number() OVER () AS source_row, * FROM read_csv("
-        f"{path_literal(path)}, columns = {{{types}}}, header = false, skip = {source.header_rows}, "
-        f"auto_detect = false, delim = {literal(source.delimiter)}, quote = '\"', escape = '\"', store_rejects = true, "
-        "max_line_size = 33554432)"
-    )
-
-
-def _one_kind_of_line_end(path: Path, folder: Path) -> Path:
-    """Copy a file with every line ended by a newline alone, which the reader asks of a file of mixed line ends."""
-    target = folder / "lines.csv"
-    with _open(path) as lines, target.open("wb") as out:
-        for line in lines:
-            out.write(line.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
-    return target
-
-
-def _blank(path: Path, start: int) -> None:
-    """Overwrite the line that starts at a byte with question marks, which make it a row of too few columns."""
-    with path.open("r+b") as file:
-        file.seek(start)
-        line = file.readline().rstrip(b"\n")
-        file.seek(start)
-        file.write(b"?" * len(line))
-
-
-def _header(source: Source, file: RawFile) -> tuple[list[str], int]:
-    """Return the names in a CSV file's first row, each unique whatever its case, and how many lines are header."""
-    with _open(file.path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as lines:
-        reader = csv.reader(lines, delimiter=source.delimiter)
-        first = next(reader, [])
-        for _ in range(source.header_rows - 1):
-            next(reader, None)
-        headers = reader.line_num
-    names: list[str] = []
-    for position, given in enumerate(first, start=1):
-        name = wanted = given.strip() or f"column_{position}"
-        number = 1
-        while name.lower() in (other.lower() for other in names):
-            number += 1
-            name = f"{wanted}_{number}"
-        names.append(name)
-    return names, headers
+def _filled(listed: str) -> str:
+    """The SQL of how many texts of a list hold anything."""
+    return f"len(list_filter({listed}, lambda line: trim(line, ' ' || chr(9) || chr(11) || chr(12)) <> ''))"

@@ -26,6 +26,7 @@ TABLES = {
     "files": "01_ingest",
     "blocked": "01_ingest",
     "spend": "01_ingest",
+    "tokens": "01_ingest",
     "people": "02_stitch",
     "touches": "02_stitch",
     "journeys": "02_stitch",
@@ -87,7 +88,7 @@ class OpenStudy:
             raise JourneyError(
                 f"{self.name}: the table {name!r} was built from another journey.toml. Run {TABLES[name]} again."
             )
-        if TABLES[name] == "01_ingest" and noted.get("raw") != self.raw_sizes():
+        if TABLES[name] == "01_ingest" and noted.get("raw") != self.raw_marks():
             raise JourneyError(
                 f"{self.name}: the raw files have changed since {name!r} was built. Run 01_ingest again."
             )
@@ -95,12 +96,12 @@ class OpenStudy:
             raise JourneyError(f"{self.name}: the table {name!r} is older than 'events'. Run 02_stitch again.")
         return engine.read_parquet(path)
 
-    def raw_sizes(self) -> str:
+    def raw_marks(self) -> str:
         """A quick mark of the raw files, their names and sizes; 01_ingest itself compares every byte."""
-        from journeykit.sources import find_files
+        from journeykit.raw_files import LocalFile, find_files
 
         files = [file for source in self.config.sources for file in find_files(source, self.folder)]
-        return _hash([(file.name, file.path.stat().st_size) for file in files])
+        return _hash([(file.name, file.mark() if isinstance(file, LocalFile) else "") for file in files])
 
     def fingerprint(self, name: str) -> str:
         """Return the fingerprint that a derived table was written with, or "" when it is missing."""

@@ -23,7 +23,7 @@ name = "web"
 path = "raw/*.csv"
 time = { column = "at" }
 event = "event"
-channel_constant = "web"
+channel = { constant = "web" }
 marketing_channel = "from"
 identifiers = { user = "who" }
 value = "value"

@@ -78,7 +78,7 @@ def test_every_bad_row_is_quarantined_with_its_reason(tmp_path: Path) -> None:
             "no time",
             "time cannot be read",
             "time is not plausible",
-            "time is not plausible",
+            "time lies in the future",
             "no event",
             "no identifier",
             "identifier is blocked",
@@ -156,7 +156,7 @@ received = { column = "got", unit = "us" }
 event = "name"
 identifiers = { customer = "user.id" }
 segments = { device = "device.category" }
-properties = ["params.page"]
+properties = ["params[page]"]
 """
     day = 86_400_000_000
     good = {
@@ -186,7 +186,7 @@ properties = ["params.page"]
         "Visit",
         "Web team",
     )
-    assert json.loads(first["properties"]) == {"params.page": "/a"}
+    assert json.loads(first["properties"]) == {"params[page]": "/a"}
     assert sorted(read(opened, "quarantine")["line"]) == [2, 3]
 
 
@@ -234,7 +234,7 @@ name = "survey"
 path = "raw/*.csv"
 header_rows = 3
 time = { column = "at" }
-event_constant = "survey"
+event = { constant = "survey" }
 satisfaction = { column = "nps", low = 0, high = 10 }
 identifiers = { email = "email" }
 """
@@ -286,7 +286,7 @@ spend = "cost"
     opened = make_study(tmp_path, sources, files)
     events.ingest(opened)
     assert read(opened, "spend")["spend"].tolist() == [10, 5]
-    assert read(opened, "files")["duplicate_n"].tolist() == [1, 1]
+    assert read(opened, "files")["duplicate_n"].sum() == 2  # which of equal rows is the first, their content decides
 
 
 def test_a_source_of_which_no_row_can_be_used_is_an_error(tmp_path: Path) -> None:

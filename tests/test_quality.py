@@ -1,4 +1,4 @@
-"""What was read and how good it is: accounts, visits, outcomes, and the funnel of people who are known."""
+"""How good the events are: touchpoints, visits, outcomes, and the funnel of people who are known."""
 
 from __future__ import annotations
 
@@ -113,23 +113,3 @@ def test_equal_policies_say_that_the_choice_does_not_matter() -> None:
     same = pd.DataFrame({"policy": ["none", "graph"], "people_n": [401, 401]})
     assert readings.policies(same) == "Every rule gives the same 401 people: the choice does not matter on this study."
     assert "are 2 to 3 people" in readings.policies(same.assign(people_n=[2, 3]))
-
-
-def account(quarantined: int) -> pd.DataFrame:
-    row = {"source": "web", "file": "a.csv", "read_n": 10, "kept_n": 10 - quarantined, "duplicate_n": 0}
-    return quality.accounting(pd.DataFrame([{**row, "quarantined_n": quarantined, "left_out_n": 0, "late_n": 0}]))
-
-
-def test_the_account_explains_events_that_are_not_rows() -> None:
-    files = account(1)
-    assert "events" not in readings.accounting(files, 9)
-    assert "The 9 kept rows are 12 events because a wide row" in readings.accounting(files, 12)
-    assert "2 rows of daily spend are money and no events" in readings.accounting(files, 12, 2)
-    assert quality.rows(files) == 1
-
-
-def test_a_clean_read_is_no_finding() -> None:
-    nothing = pd.DataFrame()
-    assert readings.ingest_findings(account(0), nothing) == []
-    (finding,) = readings.ingest_findings(account(1), nothing)
-    assert (finding.value, finding.owner) == (0.1, "")

@@ -181,7 +181,7 @@ identifiers = { customer = "who" }
 
 def test_a_file_that_is_something_else_is_named(tmp_path: Path) -> None:
     opened = make_study(tmp_path, CSV.replace("*.csv", "*.parquet") + 'format = "parquet"\n', {"a.parquet": "no"})
-    with pytest.raises(JourneyError, match=r"sources\.shop: raw/a\.parquet cannot be read"):
+    with pytest.raises(JourneyError, match=r"sources\.shop: raw/a\.parquet: is not a whole Parquet file"):
         events.ingest(opened)
 
 

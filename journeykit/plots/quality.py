@@ -1,35 +1,11 @@
-"""Charts of what was read and how it was stitched."""
+"""Charts of what can be tied to somebody and of how journeys end."""
 
 from __future__ import annotations
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
 from journeykit.plots import theme
-
-
-def weekly_volume(table: pd.DataFrame) -> Axes:
-    """Draw one line per source, stacked as small rows that share the time axis: a gap is seen at once."""
-    sources = list(dict.fromkeys(table["source"]))
-    ax = theme.axes(7.2, 0.55 * len(sources) + 0.8)
-    for row, source in enumerate(reversed(sources)):
-        part = table[table["source"] == source]
-        height = part["events_n"] / max(part["events_n"].max(), 1) * 0.85
-        ax.fill_between(part["week_at"], row, row + height, color=theme.MAIN, alpha=0.75, linewidth=0, step="mid")
-        ax.axhline(row, color=theme.GRID, linewidth=0.7)
-        ax.annotate(
-            f"most: {part['events_n'].max():,} a week", (1.01, row + 0.3), xycoords=("axes fraction", "data"),
-            fontsize=8, color=theme.MUTED, va="center",
-        )  # fmt: skip
-    ax.set_yticks([row + 0.3 for row in range(len(sources))], list(reversed(sources)))
-    ax.tick_params(axis="y", length=0)
-    ax.spines["left"].set_visible(False)
-    locator = AutoDateLocator(minticks=4, maxticks=9)
-    ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    ax.set_xlabel("week (each row is scaled to its own largest week)")
-    return ax
 
 
 def identified(table: pd.DataFrame) -> Axes:

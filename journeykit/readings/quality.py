@@ -1,4 +1,4 @@
-"""What the ingestion and stitching tables say, in sentences and findings."""
+"""What the tables of events, identity, visits and outcomes say, in sentences and findings."""
 
 from __future__ import annotations
 
@@ -10,50 +10,6 @@ from journeykit.findings import Finding
 from journeykit.stats import wilson
 
 
-def accounting(table: pd.DataFrame, events_n: int | None = None, spend_n: int = 0) -> str:
-    """Say where the rows went, whether the account balances, and why events are not as many as kept rows."""
-    if table.empty:
-        return ""
-    total = table[["read_n", "kept_n", "duplicate_n", "quarantined_n", "left_out_n"]].sum()
-    balance = "The account balances for every file." if table["balances"].all() else "The account does not balance."
-    text = (
-        f"{present.count(total['read_n'])} rows were read: {present.count(total['kept_n'])} were kept, "
-        f"{present.count(total['duplicate_n'])} were duplicates, {present.count(total['quarantined_n'])} were "
-        f"quarantined and {present.count(total['left_out_n'])} were left out by a rule. {balance}"
-    )
-    if events_n is None or events_n == total["kept_n"]:
-        return text
-    text += f" The {present.count(total['kept_n'])} kept rows are {present.count(events_n)} events"
-    why = " because a wide row, such as an order with several dates, holds several events"
-    if spend_n:
-        of_spend = f"{present.count(spend_n)} rows of daily spend are money and no events"
-        return f"{text}: {of_spend}, and a wide row, such as an order with several dates, holds several events."
-    return text + why + "."
-
-
-def clocks(table: pd.DataFrame) -> str:
-    """Say how many rows came late or fell on a change of the clocks."""
-    if table.empty:
-        return ""
-    total = table[["late_n", "ambiguous_n", "skipped_n"]].sum()
-    return (
-        f"{present.count(total['late_n'])} kept rows arrived late. {present.count(total['ambiguous_n'])} carry a local "
-        "time that occurred twice when the clocks went back (the first of the two is taken), and "
-        f"{present.count(total['skipped_n'])} one that never occurred when they went forward (moved on by an hour)."
-    )
-
-
-def reasons(table: pd.DataFrame) -> str:
-    """Say the most frequent reason of quarantine."""
-    if table.empty:
-        return ""
-    top = table.iloc[0]
-    return (
-        f"The most frequent reason is “{top['reason']}” in {top['source']} ({present.count(top['rows_n'])} of "
-        f"{present.count(table['rows_n'].sum())} quarantined rows)."
-    )
-
-
 def unmapped(table: pd.DataFrame) -> str:
     """Say how many events belong to no touchpoint."""
     if table.empty:
@@ -62,22 +18,6 @@ def unmapped(table: pd.DataFrame) -> str:
         f"{present.count(table['events_n'].sum())} events ({present.share(table['events_share'].sum())}) belong to no "
         "touchpoint; they are kept, count for identity and order, and are not on the map."
     )
-
-
-def gaps(table: pd.DataFrame) -> str:
-    """Say which sources have weeks without any event between their first and their last."""
-    found = []
-    for source, part in table.groupby("source") if len(table) else []:
-        filled = part[part["events_n"] > 0]
-        inside = part[(part["week_at"] > filled["week_at"].min()) & (part["week_at"] < filled["week_at"].max())]
-        empty = int((inside["events_n"] == 0).sum())
-        if empty:
-            found.append(f"{source} ({empty} weeks)")
-    if table.empty:
-        return ""
-    if not found:
-        return "No source has a week without events between its first and its last."
-    return f"Weeks without any event: {', '.join(found)}."
 
 
 def identified(table: pd.DataFrame) -> str:
@@ -132,36 +72,6 @@ def outcomes(table: pd.DataFrame) -> str:
     return (
         f"Of {present.count(over)} journeys that are over, {present.share(won / over)} ({interval}) converted. {still}"
     )
-
-
-def ingest_findings(table: pd.DataFrame, reason_table: pd.DataFrame) -> list[Finding]:
-    """Return the finding on data quality: the share of rows that could not be used."""
-    if table.empty:
-        return []
-    bad, n = int(table["quarantined_n"].sum()), int(table["read_n"].sum())
-    if not bad:
-        return []
-    low, high = wilson(bad, n)
-    share = bad / n
-    source = (
-        f" Start with {reason_table.iloc[0]['source']}: {reason_table.iloc[0]['reason']}." if len(reason_table) else ""
-    )
-    return [
-        Finding(
-            id="rows-quarantined",
-            chapter="01_ingest",
-            statement=f"{present.share(share, 2)} of the raw rows cannot be used and were set aside.",
-            value=share,
-            low=low,
-            high=high,
-            n=n,
-            unit="share",
-            better="down",
-            action="Show the quarantined rows to the owners of the exports." + source,
-            caveat="A share of rows, not of people; a lost order weighs more than a lost page view.",
-            table="01_ingest__files",
-        )
-    ]
 
 
 def stitch_findings(identified_table: pd.DataFrame, outcome_table: pd.DataFrame) -> list[Finding]:

@@ -44,7 +44,7 @@ def plan(
     """
     from journeykit import check
     from journeykit.needs import skip_reason
-    from journeykit.sources import find_files
+    from journeykit.raw_files import find_files
     from journeykit.study import open_study
 
     study = open_study(f"{study_folder.resolve()}")

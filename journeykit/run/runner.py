@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from journeykit import erasure, leaks, privacy
 from journeykit.run import notebooks, pool, record
 from journeykit.run.locks import Lock
 from journeykit.run.notebooks import ROOT
@@ -89,7 +90,7 @@ def run(
         wait: wait while another run uses the study, instead of refusing.
 
     Raises:
-        JourneyError: see `plan`; or another run uses the study.
+        JourneyError: see `plan`; or another run uses the study, or its list of people to forget cannot be read.
         Stopped: SIGTERM or SIGINT came.
     """
     progress = progress or Silent()
@@ -103,6 +104,8 @@ def run(
         stack.enter_context(Lock(home / ".lock", f"reports of {name!r}", wait, progress.note))
         for left in home.glob(".*.part"):  # of runs that were killed: nobody else holds the lock
             shutil.rmtree(left, ignore_errors=True)
+        for gone in erasure.purge_reports(planned.study, home, privacy.key(ROOT)):
+            progress.note(f"deleted the report {gone}: it held somebody whom the list of people to forget names")
         run_id, part = record.make_folder(home)
         stack.callback(shutil.rmtree, part, ignore_errors=True)
         started = datetime.now(UTC)
@@ -116,7 +119,7 @@ def run(
         }
         record.write_json(part / "findings.json", {"findings": record.findings(part / "findings")})
         record.write_json(part / "run.json", facts)
-        broken = _build_report(part)
+        broken = _build_report(part) or _leaks(planned, part, run_id)
         if broken:
             status = "failed"
             record.write_json(part / "run.json", facts | {"status": status, "reason": broken})
@@ -206,6 +209,15 @@ def _build_report(folder: Path) -> str:
     except Exception as error:  # whatever it is, the run is kept and says so
         return f"the report could not be built: {type(error).__name__}: {error}"
     return ""
+
+
+def _leaks(planned: Plan, folder: Path, run_id: str) -> str:
+    """Return which raw identifiers stand in what a run leaves, or ""; what cannot be searched is not published."""
+    try:
+        found = leaks.scan(planned.study, folder)
+    except Exception as error:
+        return f"the outputs could not be searched for raw identifiers: {type(error).__name__}: {error}"
+    return leaks.refusal(found, f"reports/{planned.study.name}/{run_id}") if found else ""
 
 
 def _keep_latest(planned: Plan, status: str) -> str:

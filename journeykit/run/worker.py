@@ -191,10 +191,13 @@ def shorten(text: str, hide: Iterable[tuple[str, str]]) -> str:
 
     >>> shorten("in /srv/shop/data, not /network/shop", [("/srv/shop", "…")])
     'in …/data, not /network/shop'
+    >>> shorten("\\x1b[32m/srv/shop/data", [("/srv/shop", "…")])
+    '\\x1b[32m…/data'
     """
     text = re.sub(r"/tmp/ipykernel_\d+/\d+\.py", "cell", text)
     for path, short in hide:
-        text = re.sub(rf"(?<![\w/.~…]){re.escape(path)}(?![\w-])", lambda _, short=short: short, text)  # type: ignore[misc]
+        before = r"(\x1b\[[0-9;]*m|(?<![\w/.~…]))"  # a colour of the terminal ends in a letter
+        text = re.sub(rf"{before}{re.escape(path)}(?![\w-])", lambda found, short=short: found[1] + short, text)  # type: ignore[misc]
     return text
 
 

@@ -74,7 +74,7 @@ def shopify(rng: np.random.Generator, people: pd.DataFrame, after: After, names:
         (
             ("time cannot be read", 3, {"Created at": "31.02.2025"}),
             ("value is negative", 3, {"Total": "-49.00"}),
-            ("time is not plausible", 2, {"Created at": "2035-05-05 10:00:00 +0200"}),
+            ("time lies in the future", 2, {"Created at": "2035-05-05 10:00:00 +0200"}),
         )
     ):
         picked = some(rng, heads, n, usual)
@@ -247,7 +247,7 @@ def visits(rng: np.random.Generator, people: pd.DataFrame, showroom: pd.DataFram
     for reason, usual, change in (
         ("no identifier", 7, nobody),
         ("no time", 3, {"visited_at": np.datetime64("NaT", "us")}),
-        ("time is not plausible", 2, {"visited_at": np.datetime64("2035-07-01T12:00:00", "us")}),
+        ("time lies in the future", 2, {"visited_at": np.datetime64("2035-07-01T12:00:00", "us")}),
     ):
         picked = some(rng, ~showroom["folded"], n, usual)
         parts.append(frame.iloc[picked].assign(**change).assign(visit_id=text("v-", hexes(rng, len(picked), 8))))

@@ -87,7 +87,7 @@ def ga4(
         spoilt[reason] = (at, rows.iloc[at].assign(**values))
     future = some(rng, anonymous, n, 5)
     ahead = (rows["at"].to_numpy()[future] + YEARS_AHEAD).astype(str).astype(object)
-    spoilt["time is not plausible"] = (future, rows.iloc[future].assign(stamp=ahead))
+    spoilt["time lies in the future"] = (future, rows.iloc[future].assign(stamp=ahead))
     shipping = people["shipping_price"].to_numpy()
     lines = _ga4_lines(rows, shipping, orders, order_names)
     broken = {reason: (at, _ga4_lines(bad, shipping, orders, order_names)) for reason, (at, bad) in spoilt.items()}
@@ -222,7 +222,7 @@ def segment(rng: np.random.Generator, people: pd.DataFrame, events: pd.DataFrame
         ("no event", 2, {"event": ""}),
         ("no identifier", 5, {"anonymous_id": ""}),
         ("identifier is blocked", 6, {"anonymous_id": zeros}),
-        ("time is not plausible", 3, {"timestamp": "2035-01-01T00:00:00.000Z"}),
+        ("time lies in the future", 3, {"timestamp": "2035-01-01T00:00:00.000Z"}),
     ):
         picked = some(rng, plain, n, usual)
         bad = frame.iloc[picked].assign(id=hexes(rng, len(picked), 12), **change)

@@ -1,0 +1,109 @@
+"""What stands above the data of a CSV: the names of its columns, and rows that explain them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from journeykit import lines
+from journeykit.adapters import Readable
+from journeykit.errors import JourneyError
+
+LONGEST = 33_554_432  # characters of a cell
+ZONE = re.compile(r'"timeZone"\s*:\s*"([^"]+)"')
+
+
+@dataclass
+class Header:
+    """The rows above the data, and how much of the file they are."""
+
+    rows: list[list[str]] = field(default_factory=list)
+    skip: int = 0  # rows of the file above the data, blank ones too
+    lines: int = 0  # lines of the file above the data
+    filled: int = 0  # those of them that hold anything
+
+
+def read_header(readable: Readable, where: str) -> Header:
+    """Return the header of a CSV; blank lines above the names mean nothing.
+
+    Raises:
+        JourneyError: a quote is opened in the header and not closed, so that it takes rows of data along.
+    """
+    found = Header()
+    held: list[str] = []  # the lines of a row
+    csv.field_size_limit(LONGEST)
+    with (
+        lines.open_raw(readable.path) as raw,
+        io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as text,
+    ):
+        reader = _reader(_kept(text, held), readable)
+        try:
+            while len(found.rows) < readable.header_rows:
+                held.clear()
+                cells = next(reader, None)
+                if cells is None:
+                    break
+                if len(held) > 1:
+                    list(_reader(held, readable, strict=True))
+                    if found.rows and len(cells) != len(found.rows[0]):
+                        raise csv.Error("a quote is opened and not closed")
+                found.skip += 1
+                found.lines += len(held)
+                found.filled += sum(bool(line.strip()) for line in held)
+                if cells or found.rows:
+                    found.rows.append(cells)
+        except csv.Error as error:
+            raise JourneyError(
+                f"{where}: line {found.lines + 1:,}, which is header, cannot be read: {error}. "
+                "Mend that line, or set delimiter, quote and header_rows."
+            ) from None
+    return found
+
+
+def _reader(text: Iterable[str], readable: Readable, strict: bool = False) -> Iterator[list[str]]:
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if readable.quote else csv.QUOTE_NONE
+    return csv.reader(
+        text, delimiter=readable.delimiter, quotechar=readable.quote or None, quoting=quoting, strict=strict
+    )
+
+
+def _kept(text: Iterable[str], held: list[str]) -> Iterator[str]:
+    for line in text:
+        held.append(line)
+        yield line
+
+
+def column_names(given: Sequence[str]) -> list[str]:
+    """Return the names of columns as they are mapped, each unique whatever its case; one without a name gets its place.
+
+    >>> column_names(["at", " At", ""])
+    ['at', 'At_2', 'column_3']
+    """
+    names: list[str] = []
+    taken: set[str] = set()
+    numbers: dict[str, int] = {}
+    for position, cell in enumerate(given, start=1):
+        name = wanted = cell.strip() or f"column_{position}"
+        number = numbers.get(wanted.lower(), 1)
+        while name.lower() in taken:
+            number += 1
+            name = f"{wanted}_{number}"
+        numbers[wanted.lower()] = number
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def zone_in_header(header: Header, names: Sequence[str], columns: Iterable[str]) -> str:
+    """Return the time zone that a header row names under one of some columns, as Qualtrics writes it, or ""."""
+    for column in columns:
+        place = names.index(column) if column in names else -1
+        for row in header.rows[1:]:
+            found = ZONE.search(row[place]) if 0 <= place < len(row) else None
+            if found:
+                return "UTC" if found[1] == "Z" else found[1]
+    return ""

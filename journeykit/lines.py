@@ -1,0 +1,142 @@
+"""Where a row stands in its file: the line that an editor shows, also with blank lines and fields of several lines."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from journeykit.sources import Broken, Rows
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The lines of rows: `known` for some of them, for any other row its number plus `headers`."""
+
+    headers: int
+    known: dict[int, int]
+
+
+def of_plain(rows: Rows, broken: Sequence[Broken], wanted: Iterable[int]) -> Numbers:
+    """Number rows of a file in which every line is one row, from the lines of the broken ones, which have no row."""
+    if not broken:
+        return Numbers(rows.header.lines, {})
+    lines = sorted(row.line for row in broken)
+    before = [line - rows.header.lines - place for place, line in enumerate(lines, start=1)]  # sound rows above each
+    return Numbers(rows.header.lines, {row: rows.header.lines + row + bisect_left(before, row) for row in wanted})
+
+
+def of_wrapped(
+    path: Path, rows: Rows, quote: str, delimiter: str, broken: Sequence[Broken], wanted: Iterable[int]
+) -> Numbers:
+    """Number rows of a file with blank lines or fields of several lines, by reading it once more."""
+    lost, asked = {row.line for row in broken}, set(wanted)
+    known: dict[int, int] = {}
+    row = 0
+    for start in _starts(path, rows, quote, delimiter):
+        if start <= rows.header.lines or start in lost:
+            continue
+        row += 1
+        if row in asked:
+            known[row] = start
+            if len(known) == len(asked):
+                break
+    return Numbers(rows.header.lines, known)
+
+
+def _starts(path: Path, rows: Rows, quote: str, delimiter: str) -> Iterator[int]:
+    """Yield the line at which each row begins that holds anything."""
+    with open_raw(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as text:
+        if rows.line:
+            yield from (number for number, line in enumerate(text, start=1) if line.strip())
+            return
+        reader = csv.reader(
+            text,
+            delimiter=delimiter,
+            quotechar=quote or None,
+            quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        )
+        before = 0
+        try:
+            for cells in reader:
+                if cells:
+                    yield before + 1
+                before = reader.line_num
+        except csv.Error:  # a field beyond the limit: the rows after it keep the number of their place
+            return
+
+
+def of_bytes(path: Path, positions: Sequence[int]) -> list[int]:
+    """Return the line in which each byte of a file lies; positions ascend."""
+    found: list[int] = []
+    line, read, held = 1, 0, list(positions)
+    with open_raw(path) as file:
+        while held and (chunk := file.read(1 << 20)):
+            while held and held[0] < read + len(chunk):
+                found.append(line + chunk.count(b"\n", 0, held.pop(0) - read))
+            line += chunk.count(b"\n")
+            read += len(chunk)
+    return found + [line] * len(held)
+
+
+def open_raw(path: Path) -> IO[bytes]:
+    """Open a file to read its bytes, unpacked where it is gzipped."""
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _chunks(path: Path) -> Iterable[bytes]:
+    with open_raw(path) as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
+
+
+def count(path: Path) -> int:
+    """Count the lines of a file, blank ones too, whatever ends them; fast."""
+    total, last = 0, b"\n"
+    for chunk in _chunks(path):
+        returns = chunk.count(b"\r")
+        total += chunk.count(b"\n") + returns - (chunk.count(b"\r\n") if returns else 0)
+        if last == b"\r" and chunk.startswith(b"\n"):
+            total -= 1
+        last = chunk[-1:]
+    return total + (last not in b"\r\n")
+
+
+def count_filled(path: Path) -> int:
+    """Count the lines of a file that hold anything."""
+    total, inside = 0, False
+    for chunk in _chunks(path):
+        parts = chunk.replace(b"\r", b"\n").split(b"\n")
+        for number, part in enumerate(parts):
+            if number:
+                total, inside = total + inside, False
+            inside = inside or bool(part.strip())
+    return total + inside
+
+
+def with_one_end(path: Path, folder: Path) -> Path:
+    """Copy a file with every line ended by a newline alone, which the reader asks of a file of mixed line ends."""
+    target = folder / "lines.txt"
+    with target.open("wb") as out:
+        held = b""
+        for chunk in _chunks(path):
+            chunk = held + chunk
+            held = chunk[-1:] if chunk.endswith(b"\r") else b""
+            out.write(chunk[: len(chunk) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
+        out.write(held.replace(b"\r", b"\n"))
+    return target
+
+
+def blank(path: Path, start: int) -> None:
+    """Overwrite the line that starts at a byte with question marks, which make it a row of too few columns."""
+    with path.open("r+b") as file:
+        file.seek(start)
+        line = file.readline().rstrip(b"\n")
+        file.seek(start)
+        file.write(b"?" * len(line))

@@ -1,0 +1,175 @@
+"""Parts of raw files as views of the engine: rows, events and quarantined rows of each source, and what repeats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from journeykit import engine
+from journeykit.config import Source, Study
+from journeykit.mapping import columns_of
+from journeykit.parts import Part
+from journeykit.sql import NULL, identifier, literal, path_literal
+from journeykit.verdict import latest
+
+BROKEN = "source VARCHAR, part INTEGER, line BIGINT, reason VARCHAR, size BIGINT"
+
+
+def stage(read: Sequence[Part], plan: Study) -> None:
+    """Make the temporary tables and views that the tables are selected from."""
+    made = {
+        "part_files": "part INTEGER, path VARCHAR, source VARCHAR, file VARCHAR, columns VARCHAR, headers BIGINT, "
+        "note VARCHAR",
+        "line_numbers": "part INTEGER, line BIGINT, shown BIGINT",
+        "broken_rows": BROKEN,
+        "touchpoints": "event VARCHAR, touchpoint VARCHAR, stage VARCHAR, owner VARCHAR",
+    }
+    for name, definition in made.items():
+        engine.run(f"CREATE OR REPLACE TEMP TABLE {name} ({definition})")
+    # In the order of their content, so that the names of files decide nothing.
+    ordered = sorted(read, key=lambda part: (part.source.name, part.key, part.file.name))
+    files = pd.DataFrame(
+        [
+            (
+                number,
+                str(part.path),
+                part.source.name,
+                part.file.name,
+                json.dumps(part.columns),
+                part.headers,
+                part.note or None,
+            )
+            for number, part in enumerate(ordered)
+        ],
+        columns=["part", "path", "source", "file", "columns", "headers", "note"],
+    )
+    engine.insert(files, "part_files")
+    broken = [
+        (part.source.name, number, row.line, row.reason, row.size)
+        for number, part in enumerate(ordered)
+        for row in part.broken
+    ]
+    engine.insert(pd.DataFrame(broken, columns=["source", "part", "line", "reason", "size"]), "broken_rows")
+    lines = [(number, *pair) for number, part in enumerate(ordered) for pair in part.lines]
+    engine.insert(pd.DataFrame(lines, columns=["part", "line", "shown"]), "line_numbers")
+    for source in plan.sources:
+        _stage_source(source, [part for part in ordered if part.source.name == source.name], plan)
+    names = [source.name for source in plan.sources]
+    engine.run(f"CREATE OR REPLACE TEMP VIEW staged AS {_union(f'staged_{name}' for name in names)}")
+    _find_repeats(plan)
+    engine.run(
+        "CREATE OR REPLACE TEMP TABLE quarantined AS SELECT p.source, p.file, q.line, q.reason, q.record FROM ("
+        + _union((f"quarantined_{name}" for name in names), "part, line, reason, record")
+        + " UNION ALL SELECT part, line, reason, '(' || size || ' characters, not shown)' FROM broken_rows"
+        ") q JOIN part_files p USING (part)"
+    )
+
+
+def _union(names: Iterable[str], columns: str = "*") -> str:
+    return " UNION ALL BY NAME ".join(f"SELECT {columns} FROM {identifier(name)}" for name in names)
+
+
+def _stage_source(source: Source, read: Sequence[Part], plan: Study) -> None:
+    """Make the views of a source: `rows_…` one row per raw row, `staged_…` one per event, `quarantined_…`."""
+    rows, staged, bad = (identifier(f"{kind}_{source.name}") for kind in ("rows", "staged", "quarantined"))
+    paths = dict.fromkeys(str(part.path) for part in read if part.columns or _any_rows(part))
+    columns = columns_of(plan)
+    if not paths:
+        _stage_nothing(rows, staged, bad, source, plan)
+        return
+    listed = ", ".join(literal(path) for path in paths)
+    at = "list_max(list_transform(happenings, lambda h: h.timestamp))" if source.emits else "timestamp"
+    base = (
+        f"SELECT p.part, r.file_row_number + 1 AS line, r.* EXCLUDE (file_row_number, filename, reason), "
+        f"coalesce(r.reason, CASE WHEN fate IS NULL AND {at} > {latest(plan)} THEN 'time lies in the future' END) "
+        f"AS reason FROM read_parquet([{listed}], filename = true, file_row_number = true) r "
+        "JOIN part_files p ON p.path = r.filename "
+        f"AND p.source = {literal(source.name)}"
+    )
+    if source.once_per:
+        same = "PARTITION BY part, coalesce(once_key, -line::HUGEINT)"
+        base = (
+            "SELECT * EXCLUDE (fate, turn, known, gone), "
+            "CASE WHEN fate IS NULL AND turn > 1 OR fate = 'silent' AND known THEN 'continued' "
+            "WHEN fate = 'silent' THEN coalesce(gone, fate) ELSE fate END AS fate FROM (SELECT *, "
+            f"max(fate) FILTER (fate IN ('left_out', 'erased')) OVER ({same}) AS gone, "
+            "row_number() OVER (PARTITION BY part, fate, coalesce(once_key, -line::HUGEINT) ORDER BY line) AS turn, "
+            f"bool_or(fate IS NULL) OVER ({same}) AS known FROM ({base}))"
+        )
+    engine.run(f"CREATE OR REPLACE TEMP VIEW {rows} AS {base}")
+    engine.run(
+        f"CREATE OR REPLACE TEMP VIEW {bad} AS SELECT r.part, coalesce(n.shown, r.line + p.headers) AS line, "
+        f"coalesce(r.reason, 'no time') AS reason, r.record FROM {rows} r JOIN part_files p USING (part) "
+        "LEFT JOIN line_numbers n ON n.part = r.part AND n.line = r.line "
+        "WHERE fate = 'silent' OR fate IS NULL AND reason IS NOT NULL"
+    )
+    kept = ["channel", "marketing_channel", "team", "properties"]
+    kept += [f"id_{name}" for name in columns.identifiers] + [f"segment_{name}" for name in columns.segments]
+    shared = ", ".join(identifier(name) for name in kept)
+    measures = ("value", "satisfaction", "comment")
+    if source.emits:
+        carried = ", ".join(f"CASE WHEN h.carries THEN {name} END AS {name}" for name in measures)
+        happening = f"h.place AS place, h.event AS event, h.timestamp AS timestamp, h.clock AS clock, {carried}"
+        origin = f"(SELECT *, unnest(happenings) AS h FROM {rows} WHERE fate IS NULL AND reason IS NULL)"
+    else:
+        happening = f"0 AS place, event, timestamp, clock, {', '.join(measures)}"
+        origin = f"{rows} WHERE fate IS NULL AND reason IS NULL"
+    engine.run(
+        f"CREATE OR REPLACE TEMP VIEW {staged} AS SELECT part, line, {literal(source.name)} AS source, "
+        f"coalesce(sequence, line) AS source_row, row_key, lag_us, {happening}, {shared} FROM {origin}"
+    )
+
+
+def _any_rows(part: Part) -> bool:
+    """Whether a part without columns has rows: JSON names none."""
+    return bool(
+        engine.rows(
+            f"SELECT 1 FROM (DESCRIBE SELECT * FROM read_parquet({path_literal(part.path)})) "
+            "WHERE column_name = 'row_key'"
+        )
+    )
+
+
+def _stage_nothing(rows: str, staged: str, bad: str, source: Source, plan: Study) -> None:
+    """Make the views of a source whose files are all empty."""
+    columns = columns_of(plan)
+    text = {
+        "channel",
+        "marketing_channel",
+        "team",
+        "properties",
+        "event",
+        "clock",
+        "comment",
+        "record",
+        "fate",
+        "reason",
+    }
+    text |= {f"id_{name}" for name in columns.identifiers} | {f"segment_{name}" for name in columns.segments}
+    typed = dict.fromkeys(sorted(text), NULL)
+    typed |= dict.fromkeys(("line", "source_row", "lag_us"), "CAST(NULL AS BIGINT)")
+    typed |= dict.fromkeys(("value", "satisfaction"), "CAST(NULL AS DOUBLE)")
+    typed |= {"part": "CAST(NULL AS INTEGER)", "place": "0", "row_key": "CAST(NULL AS HUGEINT)"}
+    typed |= {"timestamp": "CAST(NULL AS TIMESTAMP)", "source": literal(source.name)}
+    typed |= {"blocked": "CAST(NULL AS STRUCT(id_name VARCHAR, value VARCHAR)[])"}
+    listed = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in typed.items())
+    for name in (rows, staged):
+        engine.run(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {listed} WHERE false")
+    engine.run(f"CREATE OR REPLACE TEMP VIEW {bad} AS SELECT part, line, reason, record FROM {rows}")
+
+
+def _find_repeats(plan: Study) -> None:
+    """Number the second and later occurrences of an event, over all files; the first in time is the first."""
+    kept = ", ".join(literal(source.name) for source in plan.sources if source.duplicates == "keep") or "''"
+    engine.run(
+        "CREATE OR REPLACE TEMP TABLE repeated AS SELECT source, row_key, event FROM staged "
+        "GROUP BY ALL HAVING count(*) > 1"
+    )
+    engine.run(
+        f"CREATE OR REPLACE TEMP TABLE repeats AS SELECT part, line, place, occurrence, source IN ({kept}) AS kept "
+        "FROM (SELECT part, line, place, source, row_number() OVER (PARTITION BY source, row_key, event "
+        "ORDER BY timestamp, source_row, part, line, place) AS occurrence "
+        "FROM staged SEMI JOIN repeated USING (source, row_key, event)) WHERE occurrence > 1"
+    )
