@@ -122,7 +122,7 @@ def parse(expression: str) -> ast.expr:
     if len(expression) > LONGEST:
         raise ValueError(f"expression of {len(expression)} characters; at most {LONGEST} are allowed")
     try:
-        tree = ast.parse(f"({expression.strip()}\n)", mode="eval").body  # a formula may have several lines
+        tree = ast.parse(expression.replace("\n", " ").strip(), mode="eval").body  # it may have several lines
         compile_sql(tree, lambda name: "''")
     except (SyntaxError, RecursionError, MemoryError) as error:
         why = error.msg if isinstance(error, SyntaxError) else "it is nested too deep"
