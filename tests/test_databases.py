@@ -15,14 +15,16 @@ from collections.abc import Iterator
 from decimal import Decimal, localcontext
 from pathlib import Path
 
+import adbc_driver_postgresql.dbapi
 import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from journeykit import engine
+from journeykit import engine, events
 from journeykit.adapters import Readable, database, readable
 from journeykit.errors import JourneyError
 from journeykit.raw_files import QueryResult, find_files
+from tests.test_events import make_study
 from tests.test_raw_files import make_source
 
 PASSWORD = "hunter2"
@@ -416,3 +418,53 @@ def test_the_hash_does_not_depend_on_how_rows_come(tmp_path: Path, monkeypatch: 
         assert len(table(made)) == 101
         found.add(made.fingerprint)
     assert len(found) == 1
+
+
+STUDY = """
+[[sources]]
+name = "orders"
+database = "$ORDERS_DB"
+query = "SELECT placed_at, who, total FROM placed"
+time = { column = "placed_at" }
+event = { constant = "order" }
+value = "total"
+identifiers = { customer = "who" }
+"""
+PLACED = "(1, '2025-03-01 10:00:00', 12.10), (2, '2025-03-02 10:00:00', 0.20), (3, NULL, 1)"
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "sqlite", "duckdb"])
+def test_a_study_reads_a_database_and_reads_it_again_when_its_rows_change(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def run(statement: str) -> None:
+        if kind == "postgresql":
+            with (
+                adbc_driver_postgresql.dbapi.connect(url, autocommit=True) as connection,
+                connection.cursor() as cursor,
+            ):
+                cursor.execute(statement)
+        elif kind == "sqlite":
+            with sqlite3.connect(tmp_path / "shop.db") as connection:
+                connection.execute(statement)
+        else:
+            with duckdb.connect(str(tmp_path / "shop.db")) as connection:
+                connection.execute(statement)
+
+    url = request.getfixturevalue("postgres") if kind == "postgresql" else f"{kind}:///shop.db"
+    monkeypatch.setenv("ORDERS_DB", url)
+    run("DROP TABLE IF EXISTS placed")
+    moment = "TIMESTAMPTZ" if kind == "postgresql" else "VARCHAR(30)"
+    run(f"CREATE TABLE placed (who INTEGER, placed_at {moment}, total NUMERIC(12, 2))")
+    run(f"INSERT INTO placed (who, placed_at, total) VALUES {PLACED}")
+    opened = make_study(tmp_path, STUDY, {})
+    assert events.ingest(opened)
+    files = engine.fetch(opened.table("files")).iloc[0]
+    assert (files["file"], files["read_n"], files["kept_n"], files["quarantined_n"]) == ("orders (query)", 3, 2, 1)
+    found = engine.fetch(opened.table("events"))
+    assert found["value"].tolist() == [12.1, 0.2]
+    assert found["timestamp"].astype(str).tolist() == ["2025-03-01 10:00:00", "2025-03-02 10:00:00"]
+    assert not events.ingest(opened)
+    run("UPDATE placed SET placed_at = '2025-03-03 10:00:00' WHERE who = 3")
+    assert events.ingest(opened)
+    assert len(engine.fetch(opened.table("events"))) == 3
