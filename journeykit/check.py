@@ -299,7 +299,11 @@ def _without_touchpoint(plan: Study, events: Counter[str]) -> Iterator[str]:
         return
     patterns = [one for stage in plan.stages for named in stage.touchpoints.values() for one in named]
     unmapped = Counter(
-        {name: n for name, n in events.items() if not any(fnmatch.fnmatchcase(name, p) for p in patterns)}
+        {
+            name: n
+            for name, n in events.items()
+            if not any(fnmatch.fnmatchcase(name, p.replace("[", "[[]")) for p in patterns)
+        }
     )
     if not unmapped:
         return

@@ -83,7 +83,19 @@ class Identity(Part):
     """Names of the identifiers in order of trust: an event belongs to the person of the first that it carries."""
     devices: list[Name] = []
     """Those of them that several people may share, such as a browser; a shared one joins nobody."""
-    blocked: list[str] = ["", "null", "none", "undefined", "anonymous", "unknown", "test", "-1", "(not set)"]
+    blocked: list[str] = [
+        "",
+        "null",
+        "none",
+        "undefined",
+        "anonymous",
+        "unknown",
+        "test",
+        "-1",
+        "(not set)",
+        "n/a",
+        "nan",
+    ]
     """Values that mark nobody (upper or lower case); they are counted and ignored."""
     blocked_patterns: list[str] = ["^[0-]+$"]
     """Regular expressions of such values; one that fits any part of the value is enough."""

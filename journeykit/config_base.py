@@ -22,6 +22,7 @@ def _zone(value: Any) -> str:
 
 
 Zone = Annotated[str, BeforeValidator(_zone)]
+ZoneOrHeader = Annotated[str, BeforeValidator(lambda value: value if value == "header" else _zone(value))]
 Duration = Annotated[str, BeforeValidator(duration)]
 Names = Annotated[list[str], BeforeValidator(_one_or_more)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]

@@ -6,7 +6,6 @@ import string
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, model_validator
-from pydantic import Field as Checked
 
 from journeykit.config_base import Part
 from journeykit.expressions import parse, used_columns
@@ -21,6 +20,12 @@ class Lookup(Part):
     """Column that is compared with the value; of rows with the same key, the first counts."""
     value: str
     """Column with what the value stands for."""
+    delimiter: str = ","
+    """Character between the columns of a CSV."""
+
+
+def _lookup(value: Any) -> Any:
+    return Lookup.model_validate(value) if isinstance(value, dict) and "path" in value else value
 
 
 class Field(Part):
@@ -34,7 +39,7 @@ class Field(Part):
     """Text with columns in braces, such as `"{first} {last}"`; empty where one of the columns is."""
     expression: str = ""
     """A small formula over columns, such as `"price * quantity"`; see "Expressions" in data/README.md."""
-    lookup: Annotated[Lookup | dict[str, str] | None, Checked(union_mode="left_to_right")] = None
+    lookup: Annotated[Lookup | dict[str, str] | None, BeforeValidator(_lookup)] = None
     """What a value stands for: a table `{ "7" = "Returns" }`, or a file with its key and value columns."""
     keep_unknown: bool = False
     """A value that the lookup lacks stays as it is; else it becomes empty."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field as Checked
 from pydantic import model_validator
 
-from journeykit.config_base import Duration, Name, Names, Part, Zone
+from journeykit.config_base import Duration, Name, Names, Part, ZoneOrHeader
 from journeykit.config_fields import Field, Mapped, NamedFields
 
 
@@ -23,7 +23,7 @@ class Time(Part):
     """`"text"` is read by `format`; the others are numbers that count from 1970-01-01 UTC, whatever `zone` says."""
     format: str = ""
     """strptime pattern such as `"%d.%m.%Y %H:%M"`; a time that does not fit is quarantined. `""` is ISO 8601."""
-    zone: Zone | Literal["header"] = "UTC"
+    zone: ZoneOrHeader = "UTC"
     """Zone of times without an offset; an hour that occurs twice is the first. `"header"`: a header row names it."""
     clock: Annotated[str, Checked(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "00:00"
     """Time of day of a date that has none; a date alone says nothing about the order within the day."""
@@ -189,6 +189,10 @@ class Source(Part):
             raise ValueError("a source needs either path (files) or database and query, and only one of them")
         if self.database and not self.query:
             raise ValueError("query is missing. Give the SELECT whose rows are read from database")
-        if self.header_rows == 0 and not self.columns and self.format == "csv":
+        if self.delimiter != "blanks" and len(self.delimiter) != 1:
+            raise ValueError(f'delimiter is {self.delimiter!r}. Give one character ("\\t" is a tab), or "blanks"')
+        if len(self.quote) > 1:
+            raise ValueError(f'quote is {self.quote!r}. Give one character, or "" for none')
+        if self.header_rows == 0 and not self.columns and self.format in ("", "csv") and self.path:
             raise ValueError("header_rows is 0 and columns is missing. Name the columns in their order")
         return self

@@ -134,8 +134,11 @@ def read_metadata(path: Path) -> dict[str, str]:
     """Return what `write_parquet` noted in a file, or {} when the file is missing."""
     if not path.exists():
         return {}
-    rows = connection().execute(f"SELECT decode(key), decode(value) FROM parquet_kv_metadata('{_quoted(path)}')")
-    return {key: value for key, value in rows.fetchall() if not key.startswith(("ARROW", "pandas"))}
+    try:
+        rows = connection().execute(f"SELECT decode(key), decode(value) FROM parquet_kv_metadata('{_quoted(path)}')")
+        return {key: value for key, value in rows.fetchall() if not key.startswith(("ARROW", "pandas"))}
+    except duckdb.Error:  # a file that was cut off notes nothing, and is made anew
+        return {}
 
 
 def _quoted(path: Path) -> str:

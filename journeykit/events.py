@@ -7,6 +7,8 @@ import hashlib
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 
@@ -34,9 +36,14 @@ def ingest(study: OpenStudy) -> bool:
     Raises:
         JourneyError: a source matches no file, a mapped column is not in a file, or no row of a source can be used.
     """
+    with TemporaryDirectory(prefix="journeykit-") as scratch:
+        return _ingest(study, Path(scratch))
+
+
+def _ingest(study: OpenStudy, scratch: Path) -> bool:
     secret = privacy.key(ROOT)
     plan, home = study.config, study.derived / "parts"
-    inputs = Inputs(plan, study.folder, secret, erasure.tokens(plan, study.folder, secret))
+    inputs = Inputs(plan, study.folder, secret, erasure.tokens(plan, study.folder, secret), scratch)
     wanted = parts.current(inputs, home)
     note = {"parts": study.parts_hash("01_ingest"), "raw": study.raw_marks()}
     mark = _fingerprint(note["parts"], wanted)
@@ -45,7 +52,12 @@ def ingest(study: OpenStudy) -> bool:
     if same and (noted[0]["future"] == "0" or noted[0]["day"] == _today()):
         return False
     read = [parts.ensure(part, inputs) for part in wanted]
-    staging.stage(read, plan)
+    try:
+        staging.stage(read, plan)
+    except engine.EngineError:  # a part that was damaged on disk is made anew
+        shutil.rmtree(home)
+        read = [parts.ensure(part, inputs) for part in wanted]
+        staging.stage(read, plan)
     _refuse_useless(plan)
     _name_touchpoints(plan)
     future = engine.rows("SELECT count(*) FROM quarantined WHERE reason = 'time lies in the future'")[0][0]
@@ -90,7 +102,9 @@ def _name_touchpoints(plan: Study) -> None:
     for (event,) in engine.rows("SELECT DISTINCT event FROM staged ORDER BY event"):
         for stage in plan.stages:
             for touchpoint, patterns in stage.touchpoints.items():
-                if event not in found and any(fnmatch.fnmatchcase(event, pattern) for pattern in patterns):
+                if event not in found and any(
+                    fnmatch.fnmatchcase(event, pattern.replace("[", "[[]")) for pattern in patterns
+                ):
                     found[event] = (event, touchpoint, stage.name, stage.owner or None)
     engine.insert(pd.DataFrame(list(found.values()), columns=["event", "touchpoint", "stage", "owner"]), "touchpoints")
 

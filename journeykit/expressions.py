@@ -14,6 +14,7 @@ from typing import Literal
 from journeykit.errors import nearest
 
 LONGEST = 1000  # characters
+LARGEST = 20_000  # characters of SQL
 Kind = Literal["column", "text", "number", "boolean", "nothing"]
 
 
@@ -123,7 +124,10 @@ def parse(expression: str) -> ast.expr:
         raise ValueError(f"expression of {len(expression)} characters; at most {LONGEST} are allowed")
     try:
         tree = ast.parse(expression.replace("\n", " ").strip(), mode="eval").body  # it may have several lines
-        compile_sql(tree, lambda name: "''")
+        if len(compile_sql(tree, lambda name: "''").string()) > LARGEST:
+            raise ValueError(
+                "expression is too deep: what is nested is computed several times. Split it into lookups or segments"
+            )
     except (SyntaxError, RecursionError, MemoryError) as error:
         why = error.msg if isinstance(error, SyntaxError) else "it is nested too deep"
         raise ValueError(f"expression {expression!r} cannot be read: {why}. Write it as in price * quantity") from None

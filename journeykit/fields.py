@@ -56,7 +56,10 @@ def origin_sql(field: Field, column: Callable[[str], str]) -> str:
 
 
 def joined(source: Source, query: str, column: Callable[[str], str]) -> str:
-    """Return a query with a column for each lookup in a file that the fields of a source make, in the same order."""
+    """Return a query with a column for each lookup in a file that the fields of a source make.
+
+    A join keeps no order: where there is one, `place` is the number of the row.
+    """
     fields = {_found(field): field for field in fields_of(source) if isinstance(field.lookup, Lookup)}
     if not fields:
         return query
@@ -65,8 +68,8 @@ def joined(source: Source, query: str, column: Callable[[str], str]) -> str:
         assert isinstance(field.lookup, Lookup)
         made.append(f"l{number}.value AS {identifier(name)}")
         joins.append(f"LEFT JOIN {_table(field.lookup)} l{number} ON l{number}.key = {origin_sql(field, column)}")
-    numbered = f"SELECT *, row_number() OVER () AS place FROM ({query})"  # a join keeps no order
-    return f"SELECT c.*, {', '.join(made)} FROM ({numbered}) c {' '.join(joins)} ORDER BY c.place"
+    numbered = f"SELECT *, row_number() OVER () AS place FROM ({query})"
+    return f"SELECT c.*, {', '.join(made)} FROM ({numbered}) c {' '.join(joins)}"
 
 
 def _found(field: Field) -> str:
@@ -106,7 +109,13 @@ def _table(lookup: Lookup) -> str:
 
 def _as_source(lookup: Lookup, source: Source) -> Source:
     return Source.model_validate(
-        {"name": source.name, "path": lookup.path, "time": {"column": lookup.key}, "event": lookup.value}
+        {
+            "name": source.name,
+            "path": lookup.path,
+            "delimiter": lookup.delimiter,
+            "time": {"column": lookup.key},
+            "event": lookup.value,
+        }
     )
 
 

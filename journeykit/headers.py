@@ -13,7 +13,8 @@ from journeykit import lines
 from journeykit.adapters import Readable
 from journeykit.errors import JourneyError
 
-LONGEST = 33_554_432  # characters of a cell
+LONGEST = 4 << 20  # characters of a row
+MOST_BLANK = 1000  # lines above the names
 ZONE = re.compile(r'"timeZone"\s*:\s*"([^"]+)"')
 
 
@@ -35,12 +36,12 @@ def read_header(readable: Readable, where: str) -> Header:
     """
     found = Header()
     held: list[str] = []  # the lines of a row
-    csv.field_size_limit(LONGEST)
+    csv.field_size_limit(lines.LONGEST)
     with (
         lines.open_raw(readable.path) as raw,
         io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as text,
     ):
-        reader = _reader(_kept(text, held), readable)
+        reader = _reader(_kept(lines.bounded(text), held), readable)
         try:
             while len(found.rows) < readable.header_rows:
                 held.clear()
@@ -56,6 +57,8 @@ def read_header(readable: Readable, where: str) -> Header:
                 found.filled += sum(bool(line.strip()) for line in held)
                 if cells or found.rows:
                     found.rows.append(cells)
+                elif found.skip > MOST_BLANK:
+                    raise csv.Error(f"{MOST_BLANK:,} lines above it are blank")
         except csv.Error as error:
             raise JourneyError(
                 f"{where}: line {found.lines + 1:,}, which is header, cannot be read: {error}. "
@@ -74,6 +77,8 @@ def _reader(text: Iterable[str], readable: Readable, strict: bool = False) -> It
 def _kept(text: Iterable[str], held: list[str]) -> Iterator[str]:
     for line in text:
         held.append(line)
+        if sum(map(len, held)) > LONGEST:
+            raise csv.Error(f"it is longer than {LONGEST:,} characters")
         yield line
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from journeykit.sources import Broken, Rows
+
+LONGEST = 33_554_432  # characters of a line or a field
+LINE_END = re.compile(rb"[\r\n]")
+FILLED = re.compile(rb"[^\s][^\r\n]*")
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ def of_wrapped(
     lost, asked = {row.line for row in broken}, set(wanted)
     known: dict[int, int] = {}
     row = 0
+    if not asked:
+        return Numbers(rows.header.lines, known)
     for start in _starts(path, rows, quote, delimiter):
         if start <= rows.header.lines or start in lost:
             continue
@@ -54,14 +62,9 @@ def _starts(path: Path, rows: Rows, quote: str, delimiter: str) -> Iterator[int]
     """Yield the line at which each row begins that holds anything."""
     with open_raw(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as text:
         if rows.line:
-            yield from (number for number, line in enumerate(text, start=1) if line.strip())
+            yield from (number for number, line in enumerate(bounded(text), start=1) if line.strip())
             return
-        reader = csv.reader(
-            text,
-            delimiter=delimiter,
-            quotechar=quote or None,
-            quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-        )
+        reader = _cells(bounded(text), quote, delimiter)
         before = 0
         try:
             for cells in reader:
@@ -72,17 +75,39 @@ def _starts(path: Path, rows: Rows, quote: str, delimiter: str) -> Iterator[int]
             return
 
 
+def _cells(text: Iterable[str], quote: str, delimiter: str, strict: bool = False) -> Any:
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
+    return csv.reader(text, delimiter=delimiter, quotechar=quote or None, quoting=quoting, strict=strict)
+
+
+def first_odd(path: Path, quote: str, delimiter: str) -> int:
+    """Return the line at which the first row of a CSV begins whose quotes are not as they should be, or 0."""
+    with open_raw(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as text:
+        reader = _cells(bounded(text), quote, delimiter, strict=True)
+        before = 0
+        try:
+            for _ in reader:
+                before = reader.line_num
+        except csv.Error:
+            return before + 1
+    return 0
+
+
 def of_bytes(path: Path, positions: Sequence[int]) -> list[int]:
     """Return the line in which each byte of a file lies; positions ascend."""
     found: list[int] = []
-    line, read, held = 1, 0, list(positions)
+    line, read = 1, 0
     with open_raw(path) as file:
-        while held and (chunk := file.read(1 << 20)):
-            while held and held[0] < read + len(chunk):
-                found.append(line + chunk.count(b"\n", 0, held.pop(0) - read))
-            line += chunk.count(b"\n")
+        while len(found) < len(positions) and (chunk := file.read(1 << 20)):
+            at = 0
+            while len(found) < len(positions) and positions[len(found)] < read + len(chunk):
+                to = positions[len(found)] - read
+                line += chunk.count(b"\n", at, to)
+                at = max(at, to)
+                found.append(line)
+            line += chunk.count(b"\n", at)
             read += len(chunk)
-    return found + [line] * len(held)
+    return found + [line] * (len(positions) - len(found))
 
 
 def open_raw(path: Path) -> IO[bytes]:
@@ -110,14 +135,25 @@ def count(path: Path) -> int:
 
 def count_filled(path: Path) -> int:
     """Count the lines of a file that hold anything."""
-    total, inside = 0, False
-    for chunk in _chunks(path):
-        parts = chunk.replace(b"\r", b"\n").split(b"\n")
-        for number, part in enumerate(parts):
-            if number:
-                total, inside = total + inside, False
-            inside = inside or bool(part.strip())
-    return total + inside
+    total, inside = 0, False  # whether the line that is open holds anything
+    for number, chunk in enumerate(_chunks(path)):
+        chunk = chunk if number else chunk.removeprefix(codecs.BOM_UTF8)
+        ends = LINE_END.search(chunk) if inside else None
+        if inside and not ends:
+            continue
+        total += len(FILLED.findall(chunk, ends.start() if ends else 0))
+        inside = bool(chunk[max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) + 1 :].strip())
+    return total
+
+
+def bounded(text: IO[str]) -> Iterator[str]:
+    """Yield the lines of a text, of one that no reader takes only the beginning."""
+    while line := text.readline(LONGEST):
+        if len(line) == LONGEST and not line.endswith(("\n", "\r")):
+            while (rest := text.readline(LONGEST)) and not rest.endswith(("\n", "\r")):
+                pass
+            line += "\n"
+        yield line
 
 
 def with_one_end(path: Path, folder: Path) -> Path:

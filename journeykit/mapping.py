@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def part_sql(
     tidy = ", ".join(f"{bare(_column(column))} AS {_column(column)}" for column in texts)
     taken = f"SELECT * {f'REPLACE ({tidy})' if tidy else ''} FROM ({taken})"
     steps = (_fields(source, plan), _usable(source, plan), _read(source, plan, secret))
-    query = joined(source, taken, _column)
+    query = looked = joined(source, taken, _column)
     for step in steps:  # one after the other, so that what is named several times is computed once
         query = f"SELECT *, {', '.join(f'{sql} AS {identifier(name)}' for name, sql in step.items())} FROM ({query})"
     weighed = f"SELECT *, {fate(source, plan, erased or {})} AS fate, {reason(source, plan)} AS wrong FROM ({query})"
@@ -70,7 +71,10 @@ def part_sql(
             name: sql if name == "fate" else f"CASE WHEN fate IS DISTINCT FROM 'erased' THEN {sql} END"
             for name, sql in listed.items()
         }
-    return f"SELECT {', '.join(f'{sql} AS {identifier(name)}' for name, sql in listed.items())} FROM ({weighed})"
+    ordered = " ORDER BY place" if looked != taken else ""
+    return (
+        f"SELECT {', '.join(f'{sql} AS {identifier(name)}' for name, sql in listed.items())} FROM ({weighed}){ordered}"
+    )
 
 
 def _row_key(source: Source, texts: Mapping[str, str], rows: Rows) -> str:
@@ -109,8 +113,15 @@ def _fields(source: Source, plan: Study) -> dict[str, str]:
         made[f"t time {number}"] = f"CASE WHEN {' AND '.join(when)} THEN {time} END" if when else time
     if not source.emits:
         made["t time"] = said(source.time.column)
-    made |= {f"i {name}": said(source.identifiers[name]) for name in identifiers(source, plan)}
+    made |= {f"i {name}": _trimmed(said(source.identifiers[name])) for name in identifiers(source, plan)}
     return made
+
+
+def _trimmed(text: str) -> str:
+    """The SQL of an identifier's value without blanks of any kind around it; few hold other than plain ones."""
+    odd = f"strlen({text}) <> len({text}) OR contains({text}, chr(9)) OR contains({text}, chr(10))"
+    blanks = " || ".join(f"chr({ord(blank)})" for blank in privacy.BLANKS)
+    return f"CASE WHEN {odd} THEN nullif(trim({text}, {blanks}), '') ELSE {text} END" if text != NULL else text
 
 
 def _event(source: Source, text: str) -> str:
@@ -131,7 +142,8 @@ def _event(source: Source, text: str) -> str:
 def _read(source: Source, plan: Study, secret: bytes) -> dict[str, str]:
     """The fields as times, numbers and usable identifiers."""
     made = {name: utc(source.time, identifier(text)) for name, text in times(source).items()}
-    made["number"] = f"TRY_CAST({identifier('t value')} AS DOUBLE)"
+    scale = f" * {source.value_scale!r}" if source.value_scale != 1 else ""
+    made["number"] = f"TRY_CAST({identifier('t value')} AS DOUBLE){scale}"
     made["answer"] = f"TRY_CAST({identifier('t answer')} AS DOUBLE)"
     made["received_at"] = utc(source.received, identifier("t received")) if source.received else "NULL"
     for name in identifiers(source, plan):
@@ -176,7 +188,7 @@ def _listed(source: Source, plan: Study, secret: bytes) -> dict[str, str]:
         "channel": name_text(said(source.channel)),
         "marketing_channel": name_text(said(source.marketing_channel)),
         "team": name_text(said(source.team)),
-        "value": f"number * {source.value_scale!r}" if source.value_scale != 1 else "number",
+        "value": "number",
         "satisfaction": _satisfaction(source),
         "comment": redaction.redact_sql(said(source.comment)) if source.comment else NULL,
         "properties": _properties(source),
@@ -263,15 +275,18 @@ def _record(source: Source, plan: Study, secret: bytes) -> str:
             if text and column in tokens:
                 row[column] = privacy.token(tokens[column], text, secret, _rule(plan, tokens[column]))
             elif text:
-                row[column] = redaction.clean_name(text) if column in times else redaction.redact(text)
+                row[column] = redaction.mask(text, time=column in times)
         return json.dumps(row, ensure_ascii=False)
 
-    engine.function(f"conceal_{source.name}", conceal)
+    # A function of this name is made once: the name says what it depends on.
+    said = repr((sorted(tokens.items()), sorted(times), plan.identity.model_dump(), secret))
+    name = f"conceal_{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+    engine.function(name, conceal)
     packed = ", ".join(f"{literal(column)}, {_column(column)}" for column in mapped_columns(source))
-    return f"conceal_{source.name}(CAST(json_object({packed}) AS VARCHAR))"
+    return f"{name}(CAST(json_object({packed}) AS VARCHAR))"
 
 
 def local_date(source: Source) -> str:
     """Return the SQL of the day of a time, where the source lives."""
-    zone = literal(source.time.zone)
+    zone = literal("UTC" if source.time.zone == "header" else source.time.zone)
     return f"CAST(timezone({zone}, timezone('UTC', timestamp)) AS DATE)"

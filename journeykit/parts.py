@@ -12,12 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from journeykit import engine
-from journeykit.adapters import readable
+from journeykit.adapters import Readable, readable
 from journeykit.config import Source, Study
 from journeykit.errors import JourneyError
 from journeykit.fields import lookup_marks, prepare_lookups
 from journeykit.mapping import columns_of, part_sql
-from journeykit.raw_files import RawFile, find_files
+from journeykit.raw_files import QueryResult, RawFile, find_files
 from journeykit.sources import Broken, Loaded, Rows, load, open_rows, zone_in_header
 from journeykit.sql import path_literal
 
@@ -32,6 +32,7 @@ class Part:
     file: RawFile
     key: str  # of what it was made from: the file's bytes, the mapping, the secret
     path: Path
+    content: str = ""  # hash of the file's bytes
     columns: tuple[str, ...] = ()
     broken: tuple[Broken, ...] = ()
     headers: int = 0  # lines above the data
@@ -47,6 +48,8 @@ class Inputs:
     folder: Path
     secret: bytes
     erased: Mapping[str, Sequence[str]]
+    scratch: Path  # a folder for as long as the parts are made
+    results: dict[str, Readable] = field(default_factory=dict)  # of queries, by source
     prepared: set[str] = field(default_factory=set)  # sources whose lookups are at hand
 
 
@@ -56,29 +59,25 @@ def current(inputs: Inputs, home: Path) -> list[Part]:
     for source in inputs.plan.sources:
         common = _common(source, inputs)
         for file in find_files(source, inputs.folder):
-            bytes_of = "" if file.superseded_by else file.fingerprint()
-            key = hashlib.sha256(f"{common}|{bytes_of}|{bool(file.superseded_by)}".encode()).hexdigest()[:20]
-            found.append(Part(source, file, key, home / source.name / f"{key}.parquet"))
+            content = "" if file.superseded_by else _content(source, file, inputs)
+            key = hashlib.sha256(f"{common}|{content}|{bool(file.superseded_by)}".encode()).hexdigest()[:20]
+            found.append(Part(source, file, key, home / source.name / f"{key}.parquet", content))
     return found
+
+
+def _content(source: Source, file: RawFile, inputs: Inputs) -> str:
+    """A hash of a file's bytes; a query is run once, and what it gave then is what is read."""
+    if not isinstance(file, QueryResult):
+        return file.fingerprint()
+    made = inputs.results[source.name] = readable(source, file, inputs.scratch)
+    return made.fingerprint
 
 
 @cache
 def _code() -> str:
-    """A hash of the modules that read: a part that an older version made is made anew."""
+    """A hash of the package: a part that another version made is made anew."""
     home = Path(__file__).parent
-    named = (
-        "documents",
-        "expressions",
-        "fields",
-        "lines",
-        "mapping",
-        "parts",
-        "privacy",
-        "redaction",
-        "sources",
-        "times",
-    )
-    paths = [home / f"{name}.py" for name in named] + sorted((home / "adapters").glob("*.py"))
+    paths = sorted(home.glob("*.py")) + sorted((home / "adapters").glob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
@@ -131,7 +130,7 @@ def _read(part: Part, inputs: Inputs, beside: Path) -> None:
     with TemporaryDirectory(prefix="journeykit-") as name:
         scratch = Path(name)
         if not part.file.superseded_by:
-            made = readable(source, part.file, scratch)
+            made = inputs.results.get(source.name) or readable(source, part.file, scratch)
             rows = open_rows(source, made)
             broken = [Broken(line, reason, 0) for line, reason in made.broken]
             note = f"{made.replaced:,} characters could not be decoded" if made.replaced else ""

@@ -43,13 +43,42 @@ class LocalFile(RawFile):
     """A file of this machine."""
 
     path: Path
+    seen: tuple[int, int] | None = field(default=None, repr=False, compare=False)  # size and time when it was found
 
     def fingerprint(self) -> str:
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with self.path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise self._gone(error) from None
 
     def mark(self) -> str:
-        return str(self.path.stat().st_size)
+        try:
+            return str(self.path.stat().st_size)
+        except OSError as error:
+            raise self._gone(error) from None
+
+    def refuse_changed(self, where: str) -> None:
+        """Raise JourneyError when the file is not the one that was found, whose fingerprint its rows would carry."""
+        try:
+            now = _state(self.path)
+        except OSError as error:
+            raise self._gone(error) from None
+        if self.seen and now != self.seen:
+            raise JourneyError(
+                f"{where}: the file changed while it was read. Put it there under another name, rename it when it is "
+                "whole, and run again."
+            )
+
+    def _gone(self, error: OSError) -> JourneyError:
+        return JourneyError(
+            f"{self.name}: cannot be read: {error.strerror or error}. Check the file and its permissions."
+        )
+
+
+def _state(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,16 +195,33 @@ def _local(pattern: str, folder: Path, where: str) -> list[RawFile]:
     try:
         # A file whose own name holds a bracket is meant by its name.
         exact = base / relative
-        paths = [exact] if exact.is_file() else [path for path in base.glob(relative) if path.is_file()]
+        found = [exact] if exact.is_file() else list(base.glob(relative))
     except (ValueError, NotImplementedError, OSError) as error:
         raise JourneyError(
             f"{where}: {pattern!r} is not a path: {getattr(error, 'strerror', None) or error}. Allowed are wildcards "
             "such as raw/*.csv, and ** for folders within folders: raw/**/*.csv."
         ) from None
     if not anchor.name.startswith("."):
-        paths = [path for path in paths if not path.name.startswith(".")]
+        found = [path for path in found if not path.name.startswith(".")]
+    lost = sorted(path.name for path in found if path.is_symlink() and not path.exists())
+    if lost:
+        raise JourneyError(
+            f"{where}: {ascii(lost[0])[1:-1]} is a link that leads nowhere. Remove it, or put the file there."
+        )
+    paths = [path for path in found if path.is_file()]
     fixed = base.joinpath(*_before_wildcards(PurePosixPath(relative)).parts)
-    return [LocalFile(name=_local_name(path, folder, fixed), path=path) for path in paths]
+    return [_local_file(path, _local_name(path, folder, fixed), where) for path in paths]
+
+
+def _local_file(path: Path, name: str, where: str) -> LocalFile:
+    try:
+        name.encode()
+        return LocalFile(name=name, path=path, seen=_state(path))
+    except UnicodeEncodeError:
+        shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        raise JourneyError(f"{where}: the name of the file {shown} is not UTF-8. Rename it.") from None
+    except OSError as error:
+        raise LocalFile(name=name, path=path)._gone(error) from None
 
 
 def _before_wildcards(pattern: PurePosixPath) -> PurePosixPath:

@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from pydantic.fields import FieldInfo
 
 from journeykit.config import Part, Study
-from journeykit.config_base import Duration, Name, Names, Zone
+from journeykit.config_base import Duration, Name, Names, Zone, ZoneOrHeader
 from journeykit.config_fields import Field, Lookup, Mapped, NamedFields
 from journeykit.errors import JourneyError
 
@@ -29,6 +29,7 @@ KINDS = (
     (Names, "text or list of texts"),
     (Name, "name"),
     (Zone, "time zone"),
+    (ZoneOrHeader, 'time zone or `"header"`'),
     (Mapped, "field"),
     (NamedFields, "list of columns, or table of fields"),
 )

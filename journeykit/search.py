@@ -35,6 +35,7 @@ ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|\\([nrtbf\"'/\\])|=(40|2B|3D)")
 # Words, in the engine's syntax; each starts and ends with a letter or a digit, so that no stop belongs to it.
 CELL = r'[^<>"\n\r\t,;]+'
 MAIL = r"""[^\s@<>,;:=?&/()\[\]"'|\\]+@(?:[\p{L}\p{N}_-]+\.)+[\p{L}\p{N}_-]{2,}"""
+ENDING = r"([.](csv|tsv|txt|jsonl|ndjson|json|parquet|xlsx|xes|gz|zip|bz2|xz|zst|html|md|ipynb|png|svg))+$"
 PHONE = r"\+?\(?\d[\d ()/.-]{6,24}\d"
 SPACED = r'[\p{L}\p{N}#+_][^\s<>";,()\[\]{}\\]*[\p{L}\p{N}_]'
 JOINED = r"[\p{L}\p{N}#+_][\p{L}\p{N}_.@+~-]*[\p{L}\p{N}_]"
@@ -209,6 +210,9 @@ def _words_sql(text: str) -> str:
     readable = _readable_sql(text)
     rest = f"regexp_replace({text}, '{WHOLE}', ' ', 'g')"
     found = [f"regexp_extract_all({readable}, {_literal(pattern)})" for pattern in (CELL, MAIL, PHONE, SPACED, JOINED)]
+    # An address in the name of a file seems to go on with its ending.
+    bare = f"lambda word: regexp_replace(word, {_literal(ENDING)}, '')"
+    found += [f"list_transform(regexp_extract_all({readable}, {_literal(MAIL)}), {bare})"]
     found += [f"regexp_extract_all({rest}, {_literal(pattern)})" for pattern in (HYPHENED, PLAIN)]
     return f"trim(unnest(list_concat([{text}], {', '.join(found)})))"
 

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from journeykit import engine, headers, lines
+from journeykit import engine, headers, lines, rejects
 from journeykit.adapters import Readable
 from journeykit.config import Source
 from journeykit.documents import Document
 from journeykit.errors import JourneyError, nearest
 from journeykit.headers import Header
+from journeykit.raw_files import LocalFile
+from journeykit.rejects import Broken
 from journeykit.sql import NULL, identifier, literal, path_literal
 
-LONGEST = 33_554_432  # bytes of a line
 MAX_COLUMNS = 10_000
 LONGEST_NAME = 60  # characters of a column's name that a message shows
 MENDS = 50  # lines with an unclosed quote that are set aside one by one, before the file is refused
-BARE = "trim(csv_line, chr(10) || chr(13))"  # SQL of a rejected row without the line ends around it
 INNER = re.compile(r"json\((.+)\)([.\[].+)", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A row that could not be read: where, why, and how long it is."""
-
-    line: int
-    reason: str
-    size: int
-    position: int = 0  # byte at which it begins
-    lines: int = 1  # that hold anything; more than one where a field holds line ends
 
 
 @dataclass(frozen=True)
@@ -142,27 +133,29 @@ def _legible(name: str) -> str:
 def open_rows(source: Source, readable: Readable) -> Rows:
     """Return a file's rows as a query; only the header of the file is read."""
     optional = frozenset(source.optional)
+    where = f"sources.{source.name}: {readable.name}"
     if readable.format == "parquet":
         relation = f"read_parquet({path_literal(readable.path)})"
         try:
             columns = _described(relation)
         except engine.EngineError as error:
-            raise _unreadable(f"sources.{source.name}: {readable.name}", error, readable.path) from None
+            raise _unreadable(where, error, readable.path) from None
         return Rows(relation, columns, optional=optional, name=readable.name)
     if readable.format == "jsonl":
         relation = (
             f"read_csv({path_literal(readable.path)}, columns = {{'line': 'VARCHAR'}}, header = false, "
             "auto_detect = false, delim = '\x1f', quote = '', escape = '', null_padding = true, "
-            f"store_rejects = true, max_line_size = {LONGEST})"
+            f"store_rejects = true, max_line_size = {lines.LONGEST})"
         )
         return Rows(relation, (), line="r.line", name=readable.name)
-    header = headers.read_header(readable, f"sources.{source.name}: {readable.name}")
+    with _whole(where):
+        header = headers.read_header(readable, where)
     names = headers.column_names(source.columns or (header.rows[0] if header.rows else []))
     if not names:
         return Rows("(SELECT 1 WHERE false)", (), header=header, name=readable.name)
     if len(names) > MAX_COLUMNS:
         raise JourneyError(
-            f"sources.{source.name}: {readable.name} has {len(names):,} columns; at most {MAX_COLUMNS:,} are read. "
+            f"{where}: has {len(names):,} columns; at most {MAX_COLUMNS:,} are read. "
             "Export only the columns that are used, or look at delimiter."
         )
     types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
@@ -170,7 +163,7 @@ def open_rows(source: Source, readable: Readable) -> Rows:
     relation = (
         f"read_csv({path_literal(readable.path)}, columns = {{{types}}}, header = false, skip = {header.skip}, "
         f"auto_detect = false, delim = {literal(readable.delimiter)}, quote = {quote}, escape = {quote}, "
-        f"store_rejects = true, max_line_size = {LONGEST})"
+        f"store_rejects = true, max_line_size = {lines.LONGEST})"
     )
     return Rows(relation, tuple(names), header=header, optional=optional, name=readable.name)
 
@@ -206,6 +199,26 @@ def load(
     Raises:
         JourneyError: lines are lost, or the file is not what journey.toml says it is.
     """
+    with _whole(where):
+        loaded = _counted(readable, rows, work, bad, scratch, where)
+    if isinstance(readable.file, LocalFile):
+        readable.file.refuse_changed(where)
+    return loaded
+
+
+@contextmanager
+def _whole(where: str) -> Iterator[None]:
+    """Turn what a damaged or vanished file raises while its bytes are read into a JourneyError."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise JourneyError(f"{where}: cannot be read to its end: {said}. Export it again, or check the disk.") from None
+
+
+def _counted(
+    readable: Readable, rows: Rows, work: Callable[[Rows], int], bad: Callable[[], list[int]], scratch: Path, where: str
+) -> Loaded:
     if readable.format == "parquet":
         try:
             work(rows)
@@ -222,10 +235,15 @@ def load(
     # There are blank lines, or fields of several lines: only then is it worth to count what holds anything.
     found = rows.header.filled + seen + _spanned(rows) + sum(row.lines for row in broken)
     lost = lines.count_filled(readable.path) - found
+    if lost > 0 and not rows.mended:  # several kinds of line end are one more reason
+        _mend(readable, rows, scratch)
+        return _counted(readable, rows, work, bad, scratch, where)
     if lost > 0:
+        odd = lines.first_odd(readable.path, readable.quote, readable.delimiter) if rows.columns else 0
+        quotes = " A quote that is opened and not closed does this." if rows.columns else ""
         raise JourneyError(
-            f"{where}: {lost:,} lines are in no row. A quote that is opened and not closed does this; "
-            "mend the file, or set delimiter, quote and header_rows."
+            f"{where}: {lost:,} lines are in no row.{quotes}{f' Look at line {odd:,}.' if odd else ''} "
+            "Mend the file, or set delimiter, quote and header_rows."
         )
     path = rows.mended or readable.path
     at = lines.of_bytes(path, [row.position for row in broken])
@@ -239,6 +257,7 @@ def _unreadable(where: str, error: Exception, *paths: Path) -> JourneyError:
     said = re.sub(r"^[A-Z][\w ]* Error: ", "", str(error).split("\n", 1)[0])
     for path in paths:
         said = said.replace(str(path), "the file")
+    said = re.sub(r"/(?:[^/\s\"']+/)+", "", said)
     said = said if said.isprintable() else ascii(said)[1:-1]
     return JourneyError(
         f"{where}: cannot be read: {said[:300].rstrip('. ')}. "
@@ -250,67 +269,34 @@ def _tolerant(
     readable: Readable, rows: Rows, work: Callable[[Rows], int], scratch: Path, where: str
 ) -> tuple[int, list[Broken]]:
     """Run `work` again on a mended copy of the file where its line ends or quotes stop the reader."""
-    path, given = readable.path, rows.relation
     for _ in range(MENDS):
-        _forget_rejects()
+        rejects.forget()
         try:
             seen = work(rows)
         except engine.EngineError as error:
             if rows.mended:
-                raise _unreadable(where, error, path, readable.path) from None
-            path = rows.mended = lines.with_one_end(readable.path, scratch)
-            rows.relation = given.replace(path_literal(readable.path), path_literal(path))
+                raise _unreadable(where, error, rows.mended, readable.path) from None
+            _mend(readable, rows, scratch)
             continue
-        opened = _unclosed(readable.delimiter, len(rows.columns)) if rows.columns else []
+        opened = rejects.unclosed(readable.delimiter, len(rows.columns)) if rows.columns else []
         if not opened:
-            return seen, _rejected()
-        if path == readable.path:
-            path = rows.mended = lines.with_one_end(readable.path, scratch)
-            rows.relation = given.replace(path_literal(readable.path), path_literal(path))
+            return seen, rejects.broken()
+        if not rows.mended:
+            _mend(readable, rows, scratch)
             continue
-        lines.blank(path, opened[0])
+        lines.blank(rows.mended, opened[0])
+    assert rows.mended
+    (line,) = lines.of_bytes(rows.mended, opened[:1])
     raise JourneyError(
-        f"{where}: line {lines.of_bytes(path, opened[:1])[0]:,}: a quote is opened and not closed, and the same in "
-        f'{MENDS - 2} lines before it. Mend the file, or set quote = "" if quotes mean nothing in it.'
+        f"{where}: line {line:,}: a quote is opened and not closed, and the same in {MENDS - 2} lines before it. "
+        'Mend the file, or set quote = "" if quotes mean nothing in it.'
     )
 
 
-def _forget_rejects() -> None:
-    engine.run("DROP TABLE IF EXISTS reject_errors; DROP TABLE IF EXISTS reject_scans")
-
-
-def _has_rejects() -> bool:
-    return bool(engine.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'reject_errors'"))
-
-
-def _unclosed(delimiter: str, width: int) -> list[int]:
-    """Where lines begin whose quote is not closed before other rows, so that it takes these along."""
-    if not _has_rejects():
-        return []
-    # A line inside of a rejected row that has the columns of a row is one.
-    columns = f"len(line) - len(replace(line, {literal(delimiter)}, ''))"
-    taken = f"list_filter({_split(BARE)}[2:], lambda line: {columns} = {width - 1})"
-    found = engine.rows(
-        "SELECT DISTINCT line_byte_position FROM reject_errors WHERE contains(csv_line, chr(10)) AND "
-        "(CAST(error_type AS VARCHAR) = 'UNQUOTED VALUE' AND csv_line LIKE '%' || chr(10) || '%_' "
-        f"OR {width > 1} AND len({taken}) > 0) ORDER BY 1"
-    )
-    return [int(row[0]) for row in found]
-
-
-def _rejected() -> list[Broken]:
-    """The rows that the reader rejected, once each."""
-    if not _has_rejects():
-        return []
-    found = engine.rows(
-        "SELECT line, min(lower(CAST(error_type AS VARCHAR))), coalesce(max(len(csv_line)), 0), "
-        "min(line_byte_position + len(csv_line) - len(ltrim(csv_line, chr(10) || chr(13)))), "
-        f"coalesce(max({_filled(f'{_split(BARE)}[2:]')}), 0) FROM reject_errors GROUP BY line ORDER BY 4, line"
-    )
-    return [
-        Broken(int(line), f"row is broken: {kind}", int(size), int(at or 0), 1 + int(more))
-        for line, kind, size, at, more in found
-    ]
+def _mend(readable: Readable, rows: Rows, scratch: Path) -> None:
+    """Let a copy of the file be read, with one kind of line end, in which lines may be overwritten."""
+    rows.mended = lines.with_one_end(readable.path, scratch)
+    rows.relation = rows.relation.replace(path_literal(readable.path), path_literal(rows.mended))
 
 
 def _spanned(rows: Rows) -> int:
@@ -319,16 +305,6 @@ def _spanned(rows: Rows) -> int:
     for name in rows.columns:
         text = f"r.{identifier(name)}"
         # The last line of a field holds at least its closing quote.
-        more = f"{_filled(f'{_split(text)}[2:-2]')} + 1"
+        more = f"{rejects.filled(f'{rejects.lines_of(text)}[2:-2]')} + 1"
         counts.append(f"CASE WHEN contains({text}, chr(10)) OR contains({text}, chr(13)) THEN {more} ELSE 0 END")
     return int(engine.rows(f"SELECT coalesce(sum({' + '.join(counts) or '0'}), 0) FROM {rows.relation} r")[0][0])
-
-
-def _split(text: str) -> str:
-    """The SQL of the lines of a text."""
-    return f"string_split(replace(replace({text}, chr(13) || chr(10), chr(10)), chr(13), chr(10)), chr(10))"
-
-
-def _filled(listed: str) -> str:
-    """The SQL of how many texts of a list hold anything."""
-    return f"len(list_filter({listed}, lambda line: trim(line, ' ' || chr(9) || chr(11) || chr(12)) <> ''))"

@@ -29,7 +29,7 @@ def stage(read: Sequence[Part], plan: Study) -> None:
     for name, definition in made.items():
         engine.run(f"CREATE OR REPLACE TEMP TABLE {name} ({definition})")
     # In the order of their content, so that the names of files decide nothing.
-    ordered = sorted(read, key=lambda part: (part.source.name, part.key, part.file.name))
+    ordered = sorted(read, key=lambda part: (part.source.name, part.content, part.file.name))
     files = pd.DataFrame(
         [
             (
@@ -89,14 +89,15 @@ def _stage_source(source: Source, read: Sequence[Part], plan: Study) -> None:
         f"AND p.source = {literal(source.name)}"
     )
     if source.once_per:
+        # Of a record's rows the first sound one is used and stands for the others; one that is left out takes all along.
         same = "PARTITION BY part, coalesce(once_key, -line::HUGEINT)"
+        sound = "fate IS NULL AND reason IS NULL"
         base = (
-            "SELECT * EXCLUDE (fate, turn, known, gone), "
-            "CASE WHEN fate IS NULL AND turn > 1 OR fate = 'silent' AND known THEN 'continued' "
-            "WHEN fate = 'silent' THEN coalesce(gone, fate) ELSE fate END AS fate FROM (SELECT *, "
-            f"max(fate) FILTER (fate IN ('left_out', 'erased')) OVER ({same}) AS gone, "
-            "row_number() OVER (PARTITION BY part, fate, coalesce(once_key, -line::HUGEINT) ORDER BY line) AS turn, "
-            f"bool_or(fate IS NULL) OVER ({same}) AS known FROM ({base}))"
+            "SELECT * EXCLUDE (fate, reason, record, turn, gone), fate, reason, record FROM (SELECT * REPLACE ("
+            "CASE WHEN gone IS NOT NULL THEN gone WHEN fate IS NOT NULL AND fate <> 'silent' THEN fate "
+            "WHEN turn IS NOT NULL AND line <> turn THEN 'continued' ELSE fate END AS fate) FROM (SELECT *, "
+            f"min(line) FILTER ({sound}) OVER ({same}) AS turn, "
+            f"max(fate) FILTER (fate IN ('left_out', 'erased')) OVER ({same}) AS gone FROM ({base})))"
         )
     engine.run(f"CREATE OR REPLACE TEMP VIEW {rows} AS {base}")
     engine.run(

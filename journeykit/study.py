@@ -100,8 +100,14 @@ class OpenStudy:
         """A quick mark of the raw files, their names and sizes; 01_ingest itself compares every byte."""
         from journeykit.raw_files import LocalFile, find_files
 
-        files = [file for source in self.config.sources for file in find_files(source, self.folder)]
-        return _hash([(file.name, file.mark() if isinstance(file, LocalFile) else "") for file in files])
+        marks: list[tuple[str, str]] = []
+        for source in self.config.sources:
+            if source.database or "://" in source.path:  # to ask elsewhere for every table would be slow
+                marks.append((source.database, source.path or source.query))
+                continue
+            files = find_files(source, self.folder)
+            marks += [(file.name, file.mark() if isinstance(file, LocalFile) else "") for file in files]
+        return _hash(marks)
 
     def fingerprint(self, name: str) -> str:
         """Return the fingerprint that a derived table was written with, or "" when it is missing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from journeykit.config import Time
 from journeykit.sql import NULL, literal
 
-OFFSET = r":\d.*\d\s*(Z|UTC|[+-]\d{2}(:?\d{2})?)$"  # a zone after a time of day, so that no date ends in one
+OFFSET = r":\d.*\d\s*(Z|UTC|[+-](0\d|1[0-4])(:?\d{2})?)$"  # a zone after a time of day, so that no date ends in one
 # Without an offset only ISO 8601 is read: the engine would take "1:00 pm" for one at night and forget "PST".
 SHIFTS = (120, 60, 30)  # minutes by which clocks are changed, somewhere
 ISO = r"^\d{4}-\d{2}-\d{2}([ T]\d{1,2}:\d{2}(:\d{2}([.]\d+)?)?)?$"

@@ -86,6 +86,9 @@ def reason(source: Source, plan: Study) -> str:
         f"WHEN {identifier('t value')} IS NOT NULL AND (number IS NULL OR NOT isfinite(number)) "
         "THEN 'value is not a number' WHEN number < 0 THEN 'value is negative'"
     )
+    if source.sequence:
+        text = identifier(f"c {source.sequence}")
+        cases.append(f"WHEN NOT regexp_full_match({text}, '-?[0-9]{{1,18}}') THEN 'sequence is not a whole number'")
     if source.satisfaction:
         low, high = sorted((source.satisfaction.low, source.satisfaction.high))
         cases.append(

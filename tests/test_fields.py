@@ -202,3 +202,82 @@ def test_somebody_who_is_to_be_forgotten_is_gone_from_every_table(tmp_path: Path
     assert read(opened, "quarantine").empty
     for path in opened.derived.rglob("*"):
         assert not path.is_file() or token.encode() not in path.read_bytes(), path
+
+
+ONCE = '\nonce_per = "o"\nvalue = "v"\n'
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept", "quarantined", "left_out", "values"),
+    [
+        (["never,x,c1,o1,2", "2025-01-05,x,c1,o1,4"], 2, 0, 0, [4]),  # the first that is sound stands for all
+        (["2025-01-01,x,c1,o1,-5", "2025-01-02,x,c1,o1,6", "2025-01-02,x,c1,o1,7"], 3, 0, 0, [6]),
+        (["2025-01-01,test,c1,o1,5", "2025-01-01,x,c1,o1,6"], 0, 0, 2, []),  # what is left out takes all along
+        (["2025-01-01,x,c1,o1,5", "2025-01-01,x,,o1,6", "2025-01-02,x,c2,o2,7"], 3, 0, 0, [5, 7]),
+        (["never,x,c1,o1,2", "never,x,c1,o1,4"], 0, 2, 0, []),
+    ],
+)
+def test_of_a_record_of_several_rows_the_first_sound_one_is_used(
+    tmp_path: Path, rows: list[str], kept: int, quarantined: int, left_out: int, values: list[float]
+) -> None:
+    text = "\n".join(["at,event,who,o,v", *rows, "2025-02-01,other,c9,o9,1"]) + "\n"
+    opened = make_study(tmp_path, SOURCE + ONCE + 'where_not = { event = "test" }', {"a.csv": text})
+    events.ingest(opened)
+    files = read(opened, "files").iloc[0]
+    found = read(opened, "events").query("event != 'other'")["value"].tolist()
+    assert (files["kept_n"] - 1, files["quarantined_n"], files["left_out_n"], found) == (
+        kept, quarantined, left_out, values,
+    )  # fmt: skip
+
+
+def test_a_second_mapping_in_one_process_conceals_its_own_columns(tmp_path: Path) -> None:
+    rows = "at,event,who,other\nnever,e,c1,AB-88888\n2025-01-01,e,c2,\n"
+    opened = make_study(
+        tmp_path, SOURCE.replace('"who" }', '"who", email = "note" }') + 'optional = ["note"]', {"a.csv": rows}
+    )
+    events.ingest(opened)
+    opened = make_study(tmp_path, SOURCE.replace('"who" }', '"who", email = "other" }'), {"a.csv": rows})
+    events.ingest(opened)
+    assert "AB-88888" not in read(opened, "quarantine")["record"].iloc[0]
+
+
+def test_a_row_whose_columns_have_shifted_shows_nobody(tmp_path: Path) -> None:
+    rows = "at,event,who,v\n+49 170 1234567,e,c1,1\n2025-01-01,e,,CUST-00001\n2025-01-02,e,c1,1\n"
+    opened = make_study(tmp_path, SOURCE + 'value = "v"', {"a.csv": rows})
+    events.ingest(opened)
+    kept = " ".join(read(opened, "quarantine")["record"])
+    assert "1234567" not in kept
+    assert "CUST" not in kept
+    assert '"2025-01-01"' in kept
+
+
+def test_odd_blanks_make_no_identifier(tmp_path: Path) -> None:
+    rows = "at,event,who\n" + "".join(
+        f"2025-01-01,e{n},{who}\n" for n, who in enumerate(["\u00a0", "\t", "null\u00a0", "c1\u3000"])
+    )
+    opened = make_study(tmp_path, SOURCE, {"a.csv": rows})
+    events.ingest(opened)
+    assert read(opened, "events")["event"].tolist() == ["e3"]
+
+
+def test_damaged_tables_and_parts_are_made_anew(tmp_path: Path) -> None:
+    opened = make_study(tmp_path, SOURCE, {"a.csv": ROWS})
+    events.ingest(opened)
+    for path in [*opened.derived.glob("*.parquet"), *opened.derived.glob("parts/*/*.parquet")]:
+        path.write_bytes(path.read_bytes()[:100])
+    assert events.ingest(opened)
+    assert len(read(opened, "events")) == 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("header_rows = 0", "Name the columns"),
+        ('delimiter = "tab"', "Give one character"),
+        ('quote = "QQ"', "Give one character"),
+        ('team = { column = "who", lookup = { path = "x.csv", key = "a", vale = "b" } }', "vale"),
+    ],
+)
+def test_keys_that_cannot_be_meant_are_refused(tmp_path: Path, keys: str, said: str) -> None:
+    with pytest.raises(JourneyError, match=said):
+        make_study(tmp_path, SOURCE + keys, {"a.csv": ROWS})

@@ -108,6 +108,7 @@ PLANTED = [
     ("notebooks/a.ipynb", json.dumps(NOTEBOOK) % ("x", "0170 1234567"), "phone"),
     ("picture.svg", "<svg><title>f348bbc917336c72</title></svg>", "device"),
     ("tables/orders_LS-200417.csv", "n\n1\n", "order"),
+    ("tables/b.csv", f"file,n\nraw/{MAIL}.csv.gz,1\n", "email"),
     ("tables/customer_c-100011_orders.csv", "n\n1\n", "customer"),
 ]
 

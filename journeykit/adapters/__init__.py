@@ -41,6 +41,7 @@ class Readable:
     broken: tuple[tuple[int, str], ...] = ()  # number of the row in the file, and why; an empty line stands for it
     fingerprint: str = ""  # of what was really read, where that is no file of this machine
     name: str = field(default="", compare=False)  # how messages call it
+    file: RawFile | None = field(default=None, compare=False)  # what it was made from
 
 
 def format_of(source: Source, name: str) -> Format:
@@ -58,7 +59,7 @@ def readable(source: Source, file: RawFile, scratch: Path) -> Readable:
     """
     where = f"sources.{source.name}: {file.name}"
     target = scratch / hashlib.sha256(f"{source.name}|{file.name}".encode()).hexdigest()[:16]
-    plain = Readable(Path(), "csv", source.delimiter, source.quote, source.header_rows, name=file.name)
+    plain = Readable(Path(), "csv", source.delimiter, source.quote, source.header_rows, name=file.name, file=file)
     try:
         match file:
             case QueryResult():

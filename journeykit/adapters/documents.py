@@ -16,6 +16,7 @@ from journeykit.errors import JourneyError
 MAX_ROW = 32 << 20  # characters of one row, which is what the engine's reader takes
 MAX_TOKEN = 64 << 20  # bytes of one text or number
 MAX_DEPTH = 200  # levels inside a row
+MAX_SHOWN = 60  # characters of a path in a message
 MAX_LISTS = 1000  # paths of lists that are remembered for a message
 PIECE = 1 << 14  # bytes handed to the parser at a time; the precision of the byte in a message
 
@@ -83,7 +84,8 @@ def write_lines(text: Iterable[bytes], target: Path, records: str, where: str) -
                 out.write(line)
                 out.write("\n")
     if records and start and f"{outer}{records}" not in rows.lists:
-        lists = ", ".join(sorted(path.removeprefix(outer) for path in rows.lists if path)[:8]) or "none"
+        paths = sorted(path.removeprefix(outer) for path in rows.lists if path)[:8]
+        lists = ", ".join(path if len(path) <= MAX_SHOWN else f"{path[:MAX_SHOWN]}…" for path in paths) or "none"
         raise JourneyError(
             f"{where}: there is no list at records = {records!r}. Lists in the file: {lists}. Name one of them."
         )

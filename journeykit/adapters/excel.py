@@ -7,6 +7,7 @@ import datetime as dt
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ def write_csv(path: Path, target: Path, sheet: str, where: str) -> None:
                 book.close()
     except JourneyError:
         raise
+    except (zipfile.BadZipFile, zlib.error, EOFError):  # whose messages hold bytes of the file
+        raise JourneyError(f"{where}: the workbook is damaged or cut off. Export it again.") from None
     except Exception as error:  # the library raises whatever the XML or zip reader does
         said = str(getattr(error, "strerror", None) or error or type(error).__name__).replace(str(path), "the file")
         raise JourneyError(

@@ -71,7 +71,7 @@ def attempt(source: Source, file: RawFile, plan: Study, folder: Path, scratch: P
     small = cut(source, file, scratch / "cut")
     columns, missing, empty = _columns(small, scratch / "columns")
     lenient = small.source.model_copy(update={"optional": [*source.optional, *missing]})
-    inputs = Inputs(plan, folder, SECRET, {})
+    inputs = Inputs(plan, folder, SECRET, {}, scratch)
     part = ensure(Part(lenient, small.file, "trial", scratch / "trial.parquet"), inputs)
     return Trial(source, file, part.path, columns, missing, len(part.broken), small.whole, small, empty)
 
