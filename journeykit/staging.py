@@ -89,7 +89,7 @@ def _stage_source(source: Source, read: Sequence[Part], plan: Study) -> None:
         f"AND p.source = {literal(source.name)}"
     )
     if source.once_per:
-        # Of a record's rows the first sound one is used and stands for the others; one that is left out takes all along.
+        # Of a record's rows the first sound one is used and stands for all; one that is left out takes all along.
         same = "PARTITION BY part, coalesce(once_key, -line::HUGEINT)"
         sound = "fate IS NULL AND reason IS NULL"
         base = (
