@@ -122,13 +122,9 @@ def mask(text: str, time: bool = False) -> str:
     >>> mask("ordered by CUST-00001 on 2025-01-06"), mask("2025-13-45 10:00", time=True), mask("CUST-00001", time=True)
     ('ordered by <code> on 2025-01-06', '2025-13-45 10:00', '<code>')
     """
-    if time and TIME.fullmatch(text) and not (len(text) > 12 and _card_like(text)):
+    if time and TIME.fullmatch(text):  # no card or account begins with the 1 of a number of seconds
         return text
     return CODE.sub(lambda found: found[0] if len(found[0]) < 6 or DATE.fullmatch(found[0]) else "<code>", redact(text))
-
-
-def _card_like(text: str) -> bool:
-    return bool(CARD.fullmatch(text)) and redact(text) == "<card>"
 
 
 def name_sql(text: str) -> str:

@@ -132,6 +132,7 @@ def test_presets_read_exports_that_lack_every_optional_column(tmp_path: Path) ->
         row = {column: "x" for column in mapped_columns(source) if column not in source.optional}
         row |= dict.fromkeys(somebody.columns(), "ada@example.com")
         row |= {column: values[0] for column, values in source.where.items()}
+        row |= {source.sequence: "1"} if source.sequence in row else {}
         row[source.time.column.column] = times[source.time.unit]
         (tmp_path / "raw" / f"{source.name}.csv").write_text(pd.DataFrame([row]).to_csv(index=False), encoding="utf-8")
     braze = 'event = { constant = "email_open" }\n'  # event_type is optional there, and then the study names the event
