@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -127,7 +128,7 @@ def _read(part: Part, inputs: Inputs, beside: Path) -> None:
     where = f"sources.{part.source.name}: {part.file.name}"
     rows, source, broken, note = Rows("(SELECT 1 WHERE false)", ()), part.source, [], ""
     loaded = Loaded([])
-    with TemporaryDirectory(prefix="journeykit-") as name:
+    with TemporaryDirectory(prefix="journeykit-") as name, _gone_on_error(target):
         scratch = Path(name)
         if not part.file.superseded_by:
             made = inputs.results.get(source.name) or readable(source, part.file, scratch)
@@ -164,6 +165,15 @@ def _read(part: Part, inputs: Inputs, beside: Path) -> None:
     }
     beside.write_text(json.dumps(known), encoding="utf-8")
     os.replace(target, part.path)
+
+
+@contextmanager
+def _gone_on_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _copy(query: str, target: Path) -> str:
