@@ -52,8 +52,8 @@ def keys(model: type[Part]) -> list[tuple[str, str, str, str]]:
     """Return the keys of a part: name, type, default and what follows from it.
 
     >>> from journeykit.config import Privacy
-    >>> keys(Privacy)
-    [('minimum_cell', 'whole number', '`5`', 'Groups of fewer people are not shown.')]
+    >>> keys(Privacy)[0]
+    ('minimum_cell', 'whole number', '`5`', 'Groups of fewer people are not shown.')
     """
     hints = get_type_hints(model, include_extras=True)
     return [
