@@ -112,7 +112,7 @@ def clean_name(text: str) -> str:
     return EMAIL.sub("<e-mail>", USER_INFO.sub(r"\1", text)) if mailed else text
 
 
-CODE = re.compile(r"[^\s,;]*\d[^\s,;]*")
+CODE = re.compile(r"(?<![^\s,;])[^\s,;]*\d[^\s,;]*")  # only where a word starts: else long ones take hours
 TIME = re.compile(r"1\d{9}(?:\d{3}){0,3}|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}[\dTtZz:.+ APMapm-]*|\d{1,2}:\d\d[\d:.]*")
 
 
