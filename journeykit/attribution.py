@@ -13,7 +13,7 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from journeykit import engine, stats
+from journeykit import engine, stats, sums
 from journeykit.config import Study, seconds
 from journeykit.credit_rules import ARROW, MODELS, Layout, matrix
 from journeykit.errors import JourneyError, nearest, require_columns
@@ -211,8 +211,10 @@ def cost_per_conversion(credit: pd.DataFrame, spend: Any) -> pd.DataFrame:
         return stats.not_enough(COST, stats.reason_of(credit))
     table = engine.lazy(spend)
     require_columns(table.collect_schema().names(), ("marketing_channel", "spend"), "cost_per_conversion")
-    named = table.select(channel=nw.col("marketing_channel").cast(nw.String), spend=nw.col("spend").cast(nw.Float64))
-    amounts = engine.fetch(named.filter(~nw.col("channel").is_null()).group_by("channel").agg(nw.col("spend").sum()))
+    named = table.select(channel=nw.col("marketing_channel").cast(nw.String), **sums.money("spend", nw.col("spend")))
+    added = nw.col("spend_whole", "spend_large").sum()
+    amounts = engine.fetch(named.filter(~nw.col("channel").is_null()).group_by("channel").agg(added))
+    amounts = amounts.assign(spend=sums.total(amounts, "spend"))[["channel", "spend"]].sort_values("channel")
     if amounts.empty or not (amounts["spend"] > 0).any():
         return stats.not_enough(COST, "this study has no spend table, so there is no cost per conversion")
     joined = credit.merge(amounts[amounts["spend"] > 0], on="channel", how="inner")

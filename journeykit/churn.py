@@ -278,7 +278,7 @@ def _counts(touches: Any, people: pd.DataFrame, covariates: Sequence[config.Cova
     require_columns(t.collect_schema().names(), ["person_id", "event", "time_us"], "churn covariates")
     epoch = pd.Timestamp("1970-01-01")
     until = (people["landmark_at"] - epoch) // pd.Timedelta("1us")
-    marks = engine.lazy(pd.DataFrame({"person_id": people["person_id"], "_until_us": until}))
+    marks = engine.beside(pd.DataFrame({"person_id": people["person_id"], "_until_us": until}), t)
     wanted = sorted({event for c in covariates for event in [*c.events, *c.without]})
     known = (
         t.filter(nw.col("event").is_in(wanted))

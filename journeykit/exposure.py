@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats as _stats
 
-from journeykit import engine
+from journeykit import engine, sums
 from journeykit.config import Experiment, Metric, seconds
 from journeykit.errors import JourneyError, nearest, require_columns
 from journeykit.stats import add_share, not_enough
@@ -283,7 +283,11 @@ def _parts(key: str, metric: Metric, after: nw.Expr) -> dict[str, nw.Expr]:
     return {
         f"{key}_n": _one(known),
         f"{key}_unknown": _one(hit & amount.is_null()),
-        f"{key}_sum": nw.when(known).then(amount).otherwise(nw.lit(0.0)),
+        **(
+            sums.money(key, nw.when(known).then(amount))
+            if metric.kind == "value"
+            else {f"{key}_sum": sums.whole(nw.when(known).then(amount), sums.SHARE)}
+        ),
     }
 
 
@@ -293,11 +297,9 @@ def _measure(found: pd.DataFrame, key: str, metric: Metric) -> pd.Series:
         return (n > 0).astype(float)
     if metric.kind == "count":
         return n
-    # Rounded, because the order in which an engine adds floats is its own affair.
-    total = found[f"{key}_sum"].astype(float).round(6)
     if metric.kind == "value":
-        return total.where(found[f"{key}_unknown"].astype(float) == 0)
-    return (total / n.where(n > 0)).round(9)
+        return sums.total(found, key).where(found[f"{key}_unknown"].astype(float) == 0)
+    return (found[f"{key}_sum"].astype(float) / sums.SHARE / n.where(n > 0)).round(9)
 
 
 def _micros(moment: pd.Timestamp) -> int:

@@ -17,7 +17,7 @@ from lifelines import KaplanMeierFitter
 from lifelines.utils import median_survival_times
 from scipy import stats as _stats
 
-from journeykit import engine, stats
+from journeykit import engine, stats, sums
 from journeykit.errors import require_columns
 
 NEEDS = ("person_id", "position", "stage", "touchpoint", "satisfaction")
@@ -243,12 +243,13 @@ def people_by_stage(touches: Any, stages: Sequence[str], surveys: Sequence[str],
         parts += [
             nw.when(later).then(nw.col("time_us")).min().alias(f"next_{k}"),
             answer.then(1).otherwise(0).sum().alias(f"answers_{k}"),
-            answer.then(nw.col("satisfaction")).otherwise(0.0).sum().alias(f"sum_{k}"),
+            sums.whole(answer.then(nw.col("satisfaction")), sums.SHARE).sum().alias(f"sum_{k}"),
         ]
     found = table.join(first, on="person_id", how="left").group_by("person_id").agg(*parts)
     anything = [~nw.col(f"entry_{k}").is_null() | (nw.col(f"answers_{k}") > 0) for k in range(len(stages))]
     people = engine.fetch(found.filter(nw.any_horizontal(*anything, ignore_nulls=False)))
     numbers = {name: people[name].astype(float) for name in people.columns if name != "person_id"}
+    numbers |= {f"sum_{k}": numbers[f"sum_{k}"] / sums.SHARE for k in range(len(stages))}
     return people.assign(**numbers).sort_values("person_id").reset_index(drop=True)
 
 
@@ -264,11 +265,14 @@ def _moments(table: Any, keys: list[str], min_n: int) -> pd.DataFrame:
     """Average the answers by what they speak of; each person is one cluster, which sums of squares are enough for."""
     about = [f"about_{key}" for key in keys]
     answers = table.filter(~nw.col("satisfaction").is_null() & ~nw.col("about_rank").is_null())
-    person = answers.group_by("person_id", *about).agg(s=nw.col("satisfaction").sum(), c=nw.len().cast(nw.Float64))
-    products = person.with_columns(ss=nw.col("s") * nw.col("s"), sc=nw.col("s") * nw.col("c"), cc=nw.col("c") ** 2)
-    sums = [nw.col(name).sum() for name in ("s", "c", "ss", "sc", "cc")]
-    found = engine.fetch(products.group_by(*about).agg(*sums, answered_people_n=nw.len()))
-    found = found.rename(columns=dict(zip(about, keys, strict=True)))
+    answers = answers.with_columns(_whole=sums.whole(nw.col("satisfaction"), sums.SHARE))
+    person = answers.group_by("person_id", *about).agg(s=nw.col("_whole").sum(), c=nw.len())
+    # Few people differ in both numbers, and added up in their order the sums do not depend on the engine.
+    alike = engine.fetch(person.group_by(*about, "s", "c").agg(people=nw.len()), limit=20_000_000)
+    alike = alike.rename(columns=dict(zip(about, keys, strict=True))).sort_values([*keys, "s", "c"])
+    s, c, n = alike["s"].astype(float) / sums.SHARE, alike["c"].astype(float), alike["people"]
+    parts = alike[keys].assign(s=s * n, c=c * n, ss=s * s * n, sc=s * c * n, cc=c * c * n, answered_people_n=n)
+    found = parts.groupby(keys, as_index=False, dropna=False).sum()
     rows = [_clustered(*row) for row in found[["s", "c", "ss", "sc", "cc", "answered_people_n"]].to_numpy(dtype=float)]
     values = pd.DataFrame(rows, columns=SATISFACTION[:3], index=found.index, dtype=float)
     values.loc[found["answered_people_n"] < min_n] = np.nan

@@ -17,6 +17,7 @@ from typing import Any
 from journeykit import __version__, engine, erasure, privacy, search
 from journeykit.study import ROOT, OpenStudy
 
+KNOWN = ("tokens", "events")  # the tables that hold what is looked for: the first that there is
 CLEAN = ".searched.json"  # in derived/: the tables that were searched and found clean
 
 
@@ -83,15 +84,17 @@ def _outputs(study: OpenStudy, folder: Path, skipped: set[str]) -> Iterator[tupl
 def _derived(study: OpenStudy) -> Iterator[tuple[str, Path]]:
     """Yield the files below derived/, but for hidden ones and what a killed run left half-written."""
     for path in search.files_of(study.derived):
-        if not path.name.startswith(".") and path.suffix != ".part":
-            yield path.relative_to(study.derived).as_posix(), path
+        name = path.relative_to(study.derived)  # a table may be a folder of parts
+        if not any(piece.startswith(".") or piece.endswith(".part") for piece in name.parts):
+            yield name.as_posix(), path
 
 
 def _marks(study: OpenStudy, sought: list[Any], secret: bytes) -> dict[str, str]:
     """Return what each table in derived/ was last searched as, if it was: itself and what was looked for."""
     tables = {name: path.stat() for name, path in _derived(study) if path.suffix == ".parquet"}
     states = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in tables.items()}
-    tokens = states.get("tokens.parquet", states.get("events.parquet"))
+    holders = {name: [state for path, state in states.items() if path.startswith(f"{name}.parquet")] for name in KNOWN}
+    tokens = next((state for state in holders.values() if state), None)
     said = json.dumps([sought, tokens, __version__], default=str)
     return {
         name: hmac.new(secret, f"{name} {state} {said}".encode(), hashlib.sha256).hexdigest()[:16]
@@ -118,16 +121,16 @@ def _known(study: OpenStudy) -> list[str]:
     """Return the queries of the tokens of the input."""
     path, events = study.path("tokens"), study.path("events")
     if path.exists():
-        return [f"SELECT id_name, id_token FROM {_table(path)}"]
+        return [f"SELECT id_name, id_token FROM {engine.relation(path)}"]
     if not events.exists():
         return []
-    there = {row[0] for row in engine.rows(f"SELECT column_name FROM (DESCRIBE SELECT * FROM {_table(events)})")}
+    there = {
+        row[0] for row in engine.rows(f"SELECT column_name FROM (DESCRIBE SELECT * FROM {engine.relation(events)})")
+    }
     names = [name for name in study.config.identity.identifiers if f"id_{name}" in there]
-    return [f"SELECT DISTINCT '{name}' AS id_name, id_{name} AS id_token FROM {_table(events)}" for name in names]
-
-
-def _table(path: Path) -> str:
-    return "read_parquet('" + str(path).replace("'", "''") + "')"
+    return [
+        f"SELECT DISTINCT '{name}' AS id_name, id_{name} AS id_token FROM {engine.relation(events)}" for name in names
+    ]
 
 
 def _is_secret(word: str, said: str) -> bool:

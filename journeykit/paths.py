@@ -158,7 +158,7 @@ def variants(
     paths = paths.with_columns(variant=nw.concat_str(parts, separator=ARROW, ignore_nulls=True))
     counted = {"n": nw.len()}
     if journeys is not None:
-        outcomes = _outcomes(journeys)
+        outcomes = _outcomes(journeys, rows)
         paths = paths.select("journey_id", "variant").join(outcomes, on="journey_id", how="left")
         converted = nw.when(nw.col("outcome") == "converted").then(nw.lit(1)).otherwise(nw.lit(0))
         finished = nw.when(nw.col("outcome").is_in(["converted", "abandoned"])).then(nw.lit(1)).otherwise(nw.lit(0))
@@ -250,7 +250,7 @@ def plan_share(
     if journeys is None:
         each = each.with_columns(outcome=nw.lit("all"))
     else:
-        each = each.join(_outcomes(journeys), on="journey_id", how="inner")
+        each = each.join(_outcomes(journeys, each), on="journey_id", how="inner")
     found = engine.fetch(each.group_by("outcome", "kind").agg(n=nw.len()))
     if found.empty:
         return stats.not_enough(_PLAN_COLUMNS, "not enough data (n = 0)")
@@ -287,9 +287,9 @@ def _rows(touches: Any, on: str, within: str, where: str) -> tuple[nw.LazyFrame[
     return rows.filter(~nw.col("value").is_null(), ~nw.col(unit).is_null()), unit
 
 
-def _outcomes(journeys: Any) -> nw.LazyFrame[Any]:
+def _outcomes(journeys: Any, rows: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     """Return each journey's outcome as text, whatever type an empty column came with."""
-    return engine.lazy(journeys).select("journey_id", nw.col("outcome").cast(nw.String()))
+    return engine.beside(journeys, rows).select("journey_id", nw.col("outcome").cast(nw.String()))
 
 
 def _numbered(rows: nw.LazyFrame[Any], unit: str) -> nw.LazyFrame[Any]:
