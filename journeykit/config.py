@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from journeykit.config_base import Duration, Name, Names, Part, Zone
+from journeykit.config_base import Duration, Limit, Name, Names, Part, Zone
 from journeykit.config_questions import Attribution, Churn, Covariate, Experiment, Funnel, Metric, Plan
 from journeykit.config_sources import Emit, Rule, Scale, Source, Stops, Time
 from journeykit.durations import seconds
@@ -57,7 +57,7 @@ class StudyPart(Part):
     scope: str = ""
     """Whom and what the data covers; printed on the index."""
     timezone: Zone = "UTC"
-    """Zone that the study lives in; printed on the index. Times are kept in UTC, and each source names its own zone."""
+    """Zone that the study lives in, of its midnight too. Times are kept in UTC, and each source names its own zone."""
     currency: str = "EUR"
     """Unit of every value; nothing is converted."""
     earliest: str = "2005-01-01"
@@ -105,18 +105,29 @@ class Identity(Part):
     """Country (ISO 3166, such as `"DE"`) of the numbers without + or 00. `""`: they stay as they are written."""
     merge_email_dots: bool = False
     """At gmail.com and googlemail.com, addresses that differ in dots or after a + are one, as they are to Google."""
-    max_people_per_device: int = 1
+    caps: dict[Name, Limit] = {}
+    """Identifier = how many values one person may have: `"1"`, or `"5 per 365d"`. What would join more joins nobody."""
+    max_people_per_device: Annotated[int, Field(ge=1)] = 1
     """A device seen with more people than this counts as shared; only `"graph_strict"` asks."""
     shared_gap: Duration = "30m"
     """On a shared device a longer silence ends a visit; anonymous events go to a sign-in of the same visit."""
-    policy: Literal["none", "graph", "graph_strict"] = "graph_strict"
-    """`"graph_strict"` joins nobody through a shared device; `"graph"` does, and errs more; `"none"` joins nothing."""
+    policy: Literal["none", "last_login", "device_split", "graph", "graph_strict"] = "graph_strict"
+    """How identifiers become people; 02_stitch shows how much every figure depends on it."""
+    overrides: str = "identity.csv"
+    """CSV (action, identifier, value, other_identifier, other_value): merges and splits by hand, which win."""
+    labels: str = ""
+    """CSV (identifier, value, person) of people whom you know; 02_stitch measures each policy against it."""
 
     @model_validator(mode="after")
     def _devices_are_identifiers(self) -> Identity:
         for name in self.devices:
             if name not in self.identifiers:
                 raise ValueError(f"device {name!r} is not in identifiers ({', '.join(self.identifiers)})")
+        for name in self.caps:
+            if name not in self.identifiers:
+                raise ValueError(f"capped {name!r} is not in identifiers ({', '.join(self.identifiers)})")
+            if name in self.devices:
+                raise ValueError(f"capped {name!r} is a device; max_people_per_device says when a device is shared")
         for name in self.phones:
             if name not in self.identifiers:
                 raise ValueError(f"phone {name!r} is not in identifiers ({', '.join(self.identifiers)})")
@@ -138,12 +149,18 @@ class Sessions(Part):
     gap: Duration = "30m"
     """A longer silence starts a new session; a shorter gap makes more sessions."""
     identifier: str = ""
-    """Identifier with the source's own session id, used instead of `gap`. Without it, events are one session."""
+    """Identifier with the source's own session id, used instead of the other rules, which cut events without one."""
+    cut_at_midnight: bool = False
+    """Midnight in the study's zone ends a session too, which makes more of them; so did Google Analytics before GA4."""
+    cut_at_campaign: bool = False
+    """An event with a marketing channel that its session does not have starts a new one; so did Google before GA4."""
 
 
 class Journeys(Part):
     """`[journeys]`: where a journey starts, what counts as conversion, when it is over."""
 
+    start: Names = []
+    """Events that open a journey; what leads to none of them belongs to no journey. `[]`: the first touch opens one."""
     conversion: Names = []
     """Events that a journey is for; one that has such an event is converted."""
     gap: Duration = "60d"
@@ -151,7 +168,9 @@ class Journeys(Part):
     window: Duration = ""
     """A conversion later than this after the start of the journey does not count. `""` is any time."""
     restart_stages: list[str] = []
-    """After a conversion, an event of these stages opens the next journey; with `[]`, any event does."""
+    """After a conversion an event of these stages, or of `start`, opens the next journey; without both, any does."""
+    scope: Literal["wide", "narrow"] = "wide"
+    """`"narrow"`: from the start to the conversion only; `"wide"`: with what led to it and what follows, as support."""
 
 
 class Stage(Part):

@@ -7,7 +7,7 @@ from zoneinfo import available_timezones
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from journeykit.durations import duration
+from journeykit.durations import duration, limited
 from journeykit.errors import nearest
 
 
@@ -24,6 +24,7 @@ def _zone(value: Any) -> str:
 Zone = Annotated[str, BeforeValidator(_zone)]
 ZoneOrHeader = Annotated[str, BeforeValidator(lambda value: value if value == "header" else _zone(value))]
 Duration = Annotated[str, BeforeValidator(duration)]
+Limit = Annotated[str, BeforeValidator(limited)]
 Names = Annotated[list[str], BeforeValidator(_one_or_more)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 

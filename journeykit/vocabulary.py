@@ -16,6 +16,7 @@ TYPO = 0.85  # how alike two names are that one is taken for a misspelling of th
 
 def named_events(plan: Study) -> Iterator[tuple[str, str]]:
     """Yield where journey.toml names an event, and the event."""
+    yield from (("journeys.start", event) for event in plan.journeys.start)
     for event in plan.journeys.conversion:
         yield "journeys.conversion", event
     for event in plan.attribution.conversion if plan.attribution else []:

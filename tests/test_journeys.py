@@ -1,94 +1,134 @@
-"""Order, sessions and journeys on logs that can be checked by eye."""
+"""Journeys summed from touches, and the tables of a study, on logs that can be checked by eye."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from journeykit import engine, journeys
-from journeykit.config import Journeys
+from journeykit import engine, funnels, journeys, ordering, paths
+from journeykit.config import Journeys, Sessions
+from tests.conftest import make_log
 
 Log = Callable[..., pd.DataFrame]
 PLAN = Journeys(conversion="buy", gap="30d", restart_stages=["ad", "visit"])
+MADE = ["session_id", "journey_id", "position", "previous_event", "next_event", "seconds_since_previous"]
 
 
-def column(table: object, name: str) -> list[object]:
-    return engine.fetch(engine.lazy(table).sort("person_id", *engine.ORDER))[name].tolist()
+def summed(touches: Any, plan: Journeys = PLAN, as_of: str = "2025-04-20") -> pd.DataFrame:
+    found = engine.fetch(journeys.journeys(touches, plan=plan, as_of=pd.Timestamp(as_of)))
+    return found.sort_values("journey_id", ignore_index=True)
 
 
-def test_a_session_ends_after_more_than_the_gap(log: Log) -> None:
-    touches = log("u1: a@0m b@30m c@61m | u2: a@0m").drop(columns="session_id")
-    assert column(journeys.add_sessions(touches, gap="30m"), "session_id") == [1, 1, 2, 3]
-
-
-def test_sessions_of_the_source_may_interleave(log: Log) -> None:
-    touches = log("u1: a b c d").drop(columns="session_id").assign(id_session=["s1", "s2", "s1", None])
-    assert column(journeys.add_sessions(touches, identifier="id_session"), "session_id") == [1, 2, 1, 3]
-
-
-def journey_ids(log: Log, text: str, plan: Journeys = PLAN) -> list[object]:
-    touches = log(text).drop(columns="journey_id")
-    return column(journeys.add_journeys(touches, plan=plan), "journey_id")
-
-
-def test_what_follows_a_conversion_belongs_to_it_until_a_restart(log: Log) -> None:
-    assert journey_ids(log, "u1: ad visit buy survey@3d ad@5d visit@6d buy@7d") == [1, 1, 1, 1, 2, 2, 2]
-
-
-def test_silence_starts_a_journey_and_the_restart_after_it_does_not_start_another(log: Log) -> None:
-    assert journey_ids(log, "u1: ad buy survey@60d visit@61d") == [1, 1, 2, 2]
-
-
-def test_visits_before_a_conversion_do_not_restart(log: Log) -> None:
-    assert journey_ids(log, "u1: ad visit ad@2d visit@3d buy@4d | u2: visit") == [1, 1, 1, 1, 1, 2]
-
-
-def test_without_restart_stages_the_next_event_starts(log: Log) -> None:
-    assert journey_ids(log, "u1: ad buy survey@1d", Journeys(conversion="buy")) == [1, 1, 2]
-
-
-def test_order_and_its_neighbours(log: Log) -> None:
-    touches = log("u1: a b@1h c@2h | u2: z").drop(columns=["position", "previous_event", "next_event"])
-    found = engine.fetch(journeys.add_order(touches.sample(frac=1, random_state=1)).sort("person_id", *engine.ORDER))
-    assert found["position"].tolist() == [1, 2, 3, 1]
-    assert found["previous_event"].tolist() == [None, "a", "b", None]
-    assert found["next_event"].tolist() == ["b", "c", None, None]
-    assert found["seconds_since_previous"].tolist()[1:3] == [3600 - 60, 3600]
+def ordered(frame: pd.DataFrame, plan: Journeys, path: Path) -> Any:
+    """Write the touches of a log, as `build` does, and open them."""
+    work = partial(ordering.order_touches, sessions=Sessions(), journeys=plan, timezone="UTC")
+    frame = frame.drop(columns=MADE)
+    engine.write_in_order(frame, path, {}, by="person_id", order=engine.ORDER, work=work)
+    return engine.read_parquet(path)
 
 
 def test_outcomes(log: Log) -> None:
     touches = log("u1: ad buy@3d/store | u2: ad@0d | u3: ad@100d | u4: ad@0d buy@50d")
     touches["value"] = [None, 9.0, None, None, None, 1.0]
-    plan = PLAN.model_copy(update={"window": "10d"})
-    found = engine.fetch(journeys.journeys(touches, plan=plan, as_of=pd.Timestamp("2025-04-20"))).sort_values(
-        "journey_id"
-    )
+    found = summed(touches, PLAN.model_copy(update={"window": "10d"}))
     assert found["outcome"].tolist() == ["converted", "abandoned", "open", "abandoned"]
     first = found.iloc[0]
     assert (first["touches_n"], first["channels_n"], first["entry_channel"], first["value"]) == (2, 2, "web", 9.0)
+    assert found["value"].tolist() == [9.0, 0.0, 0.0, 1.0]
 
 
-def test_no_events_at_all(log: Log) -> None:
-    empty = log("u1: a").head(0)
-    assert engine.fetch(journeys.add_sessions(empty.drop(columns="session_id"))).empty
-    assert engine.fetch(journeys.journeys(empty, plan=PLAN, as_of=pd.Timestamp("2025-01-01"))).empty
+@pytest.mark.parametrize(("bought", "outcome"), [("7d", "converted"), ("7d1s", "abandoned")])
+def test_the_window_counts_from_the_first_touch(log: Log, bought: str, outcome: str) -> None:
+    found = summed(log(f"u1: ad@0d buy@{bought}"), PLAN.model_copy(update={"window": "7d"}))
+    assert found["outcome"].tolist() == [outcome]
+
+
+def test_the_window_counts_from_the_start_event(log: Log, tmp_path: Path) -> None:
+    plan = Journeys(start="quote", conversion="buy", gap="30d", window="7d")
+    frame = log("u1: ad@0d quote@5d quote@9d buy@12d | u2: ad@0d quote@5d quote@9d buy@13d | u3: ad@90d quote@103d")
+    found = summed(ordered(frame, plan, tmp_path / "touches.parquet"), plan)
+    assert found["outcome"].tolist() == ["converted", "abandoned", "open"]
+    assert found["duration_days"].tolist() == [12, 13, 13]
+
+
+@pytest.mark.parametrize(("end", "outcome"), [("2025-01-31", "open"), ("2025-01-31 00:00:01", "abandoned")])
+def test_a_journey_is_open_until_it_was_quiet_for_longer_than_the_gap(log: Log, end: str, outcome: str) -> None:
+    assert summed(log("u1: ad@0d"), as_of=end)["outcome"].tolist() == [outcome]
 
 
 def test_a_journey_past_its_window_is_over(log: Log) -> None:
     plan = PLAN.model_copy(update={"window": "7d"})
-    found = engine.fetch(journeys.journeys(log("u1: ad"), plan=plan, as_of=pd.Timestamp("2025-01-15")))
-    assert found["outcome"].tolist() == ["abandoned"]
+    assert summed(log("u1: ad"), plan, "2025-01-15")["outcome"].tolist() == ["abandoned"]
 
 
 def test_no_channel_is_no_channel(log: Log) -> None:
-    touches = log("u1: a b c").assign(channel=[None, "web", None])
-    found = engine.fetch(journeys.journeys(touches, plan=PLAN, as_of=pd.Timestamp("2025-01-15")))
-    assert found["channels_n"].tolist() == [1]
+    touches = log("u1: a b c | u2: a").assign(channel=[None, "web", None, None])
+    found = summed(touches)
+    assert found["channels_n"].tolist() == [1, 0]
+    assert found["entry_channel"].tolist() == ["unknown", "unknown"]
 
 
-def test_events_without_the_sources_session_follow_the_gap(log: Log) -> None:
-    touches = (
-        log("u1: a@0m b@5m c@300m").drop(columns="session_id").assign(id_session=pd.Series([None] * 3, dtype=object))
+def test_the_entry_is_that_of_the_first_touch_also_in_a_tie(log: Log, tmp_path: Path) -> None:
+    frame = log("u1: a@1h b@1h c@1h").assign(source_row=[3, 1, 2], marketing_channel=["zoo", None, "ads"])
+    frame["channel"] = ["web", "store", "web"]
+    assert summed(ordered(frame, PLAN, tmp_path / "touches.parquet"))["entry_channel"].tolist() == ["store"]
+
+
+def test_touches_outside_journeys_are_in_no_journey(log: Log, tmp_path: Path) -> None:
+    plan = Journeys(start="quote", conversion="buy", scope="narrow")
+    frame = log("u1: ad quote@1h/app buy@2h help | u2: ad").assign(value=[1.0, 2.0, 4.0, 8.0, 16.0])
+    touches = ordered(frame, plan, tmp_path / "touches.parquet")
+    found = summed(touches, plan)
+    assert found[["journey_id", "person_id", "touches_n", "value"]].values.tolist() == [[2, 1, 2, 6.0]]
+    assert found[["outcome", "entry_channel"]].values.tolist() == [["converted", "app"]]
+    assert found["started_at"].tolist() == [pd.Timestamp("2025-01-01 01:00")]
+
+
+def test_questions_about_journeys_leave_the_touches_outside_them_out(log: Log, tmp_path: Path) -> None:
+    plan = Journeys(start="quote", conversion="buy", scope="narrow")
+    frame = log("u1: ad quote ad buy help quote | u2: ad buy help | u3: quote buy ad")
+    touches = ordered(frame, plan, tmp_path / "touches.parquet")
+    inside = engine.fetch(touches).dropna(subset="journey_id")
+    assert len(inside) == 6
+    made = journeys.journeys(touches, plan=plan, as_of=pd.Timestamp("2025-01-02"))
+    steps = ["quote", "buy"]
+    for ask in (
+        partial(funnels.funnel, steps=steps, per="journey"),
+        partial(paths.transitions, within="journey"),
+        partial(paths.step_matrix, within="journey"),
+        partial(paths.variants, on="event"),
+        partial(paths.variants, on="event", journeys=made),
+        partial(paths.plan_share, steps=steps, on="event"),
+        partial(paths.plan_share, steps=steps, on="event", journeys=made),
+    ):
+        pd.testing.assert_frame_equal(ask(touches), ask(inside))
+
+
+def test_sums_of_values_are_exact(log: Log) -> None:
+    touches = log("u1: " + "a " * 10 + "| u2: a a a | u3: a a | u4: a").assign(
+        value=[0.1] * 10 + [1e-6, 0.3, -0.1] + [4e12, 2.5] + [None]
     )
-    assert column(journeys.add_sessions(touches, identifier="id_session"), "session_id") == [1, 1, 2]
+    assert summed(touches)["value"].tolist() == [1.0, 0.200001, 4_000_000_000_002.5, 0.0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=40), st.integers(0, 1000))
+def test_sums_do_not_depend_on_the_order_of_the_rows(cents: list[int], seed: int) -> None:
+    touches = make_log("u1: " + "a " * len(cents)).assign(value=[n / 100 for n in cents])
+    exact = float(Fraction(sum(cents), 100))
+    assert summed(touches)["value"].tolist() == [exact]
+    larger = touches.assign(value=touches["value"] * 1e4)  # some of them are summed in whole units
+    for table in (touches, larger):
+        assert summed(table)["value"].tolist() == summed(table.sample(frac=1, random_state=seed))["value"].tolist()
+
+
+def test_no_events_at_all(log: Log) -> None:
+    assert summed(log("u1: a").head(0)).empty

@@ -35,3 +35,10 @@ def test_a_misspelt_event_is_an_error_and_one_yet_to_come_is_listed() -> None:
     listed = vocabulary.never(plan, ["page_view"])
     assert listed.to_dict("records") == [{"named_in": "journeys.conversion", "event": "order_placed"}]
     assert vocabulary.never(plan, ["order_placed"]).attrs["reason"].startswith("every event")
+
+
+def test_the_start_of_journeys_is_looked_for_too() -> None:
+    plan = config.parse({**STUDY, "journeys": {"start": ["quote"]}})
+    assert vocabulary.never(plan, ["page_view"]).to_dict("records") == [
+        {"named_in": "journeys.start", "event": "quote"}
+    ]
