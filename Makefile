@@ -15,11 +15,12 @@ help: ## list the targets
 		printf '  make %-8s %s\n' "$$name" "$$text"; \
 	done
 	@printf '\n  STUDY=laptop_store  a folder of data/, or a path (report, check)\n'
-	@printf '  ONLY=04_funnel  FROM=03_map  SET="funnel.within=14d"  JOBS=2  (report)\n'
+	@printf '  ONLY=04_funnel  FROM=03_map  SET="funnel.within=14d"  JOBS=2  ENGINE=spark  (report)\n'
 
 report: .venv/.ready ## run the chapters of STUDY and build its report
 	@$(PY) -m journeykit run $(or $(STUDY),laptop_store) $(foreach name,$(ONLY),--only $(name)) \
-		$(if $(FROM),--from $(FROM)) $(foreach item,$(SET),--set '$(item)') $(if $(JOBS),--jobs $(JOBS))
+		$(if $(FROM),--from $(FROM)) $(foreach item,$(SET),--set '$(item)') $(if $(JOBS),--jobs $(JOBS)) \
+		$(if $(ENGINE),--engine '$(ENGINE)')
 
 test: .venv/.ready ## lint, types, a fresh report, all tests, all notebooks
 	$(PY) -m ruff check .
@@ -44,6 +45,8 @@ refresh: .venv/.ready ## execute the committed notebooks again and normalise the
 bench: .venv/.ready ## measure time and memory on simulated studies
 	$(PY) tests/bench.py
 	$(PY) tests/bench_ingest.py
+	$(PY) tests/bench_stitch.py
+	$(PY) tests/bench_stitch.py --memory 2GB
 
 .venv/.ready: requirements.txt pyproject.toml
 	@set -e; \

@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from journeykit import erasure, labels, overrides
 from journeykit.adapters import format_of
 from journeykit.config import Source, Study
 from journeykit.discover import samples
 from journeykit.discover.advice import advice_on
-from journeykit.discover.trial import Trial, attempt, events_of, some_of
+from journeykit.discover.trial import SECRET, Trial, attempt, events_of, some_of
 from journeykit.errors import JourneyError, nearest
 from journeykit.raw_files import LocalFile, RawFile, find_files
 from journeykit.sql import literal
@@ -44,9 +45,17 @@ def problems(plan: Study, folder: Path) -> list[str]:
     """Return what is wrong with the sources of a study, all of it at once, judged by samples of up to three files each.
 
     Columns that are not there, a wrong unit, format, zone or delimiter, rules that leave nothing, rows that most of
-    the time would be quarantined.
+    the time would be quarantined. Also what is wrong with the lists kept by hand: erasure, overrides and labels.
     """
-    return examine(plan, folder).problems
+    return [*examine(plan, folder).problems, *_of_lists(plan, folder)]
+
+
+def _of_lists(plan: Study, folder: Path) -> Iterator[str]:
+    for read in (erasure.tokens, overrides.read, labels.sample):
+        try:
+            read(plan, folder, SECRET)
+        except JourneyError as error:
+            yield str(error)
 
 
 def hints(plan: Study, folder: Path) -> list[str]:

@@ -48,28 +48,40 @@ def main() -> None:
 )
 @click.option("--from", "start", default="", metavar="CHAPTER", help="Start from this chapter, on what is in derived/.")
 @click.option("--set", "settings", multiple=True, metavar="CHAPTER.KEY=VALUE", help="Set a parameter; repeatable.")
-@click.option("--jobs", type=click.IntRange(1), default=lambda: min(4, os.cpu_count() or 1), help="Chapters at a time.")
+@click.option("--jobs", type=click.IntRange(1), help="Chapters at a time; without it up to 4, and on a cluster 1.")
 @click.option("--timeout", type=click.IntRange(1), default=600, show_default=True, help="Seconds for one cell.")
 @click.option("--reports", type=click.Path(file_okay=False, path_type=Path), help="Folder of all reports.")
 @click.option("--wait", is_flag=True, help="Wait while another run uses the study, instead of refusing.")
+@click.option(
+    "--engine",
+    "on",
+    envvar="JOURNEYKIT_ENGINE",
+    default="duckdb",
+    show_default=True,
+    metavar="ENGINE",
+    help="duckdb, spark (this machine), or the master of a Spark cluster, such as spark://host:7077.",
+)
 @_says_what_is_wrong
 def run(
     study: str,
     only: tuple[str, ...],
     start: str,
     settings: tuple[str, ...],
-    jobs: int,
+    jobs: int | None,
     timeout: int,
     reports: Path | None,
     wait: bool,
+    on: str,
 ) -> None:
     """Run the chapters of STUDY and build its report."""
+    from journeykit import engine
     from journeykit.run import Stopped, progress
     from journeykit.run import run as run_study
     from journeykit.run.notebooks import ROOT, parse_settings
 
     overrides = parse_settings(settings)
     folder = _folder(study)
+    engine.require(on)
     try:
         with progress.Bar() if sys.stdout.isatty() else progress.Lines() as shown:
             result = run_study(
@@ -77,11 +89,12 @@ def run(
                 only=only,
                 start=start,
                 overrides=overrides,
-                jobs=jobs,
+                jobs=jobs or _together(on),
                 timeout=timeout,
                 reports=reports or ROOT / "reports",
                 progress=shown,
                 wait=wait,
+                on=on,
             )
     except Stopped as stopped:
         click.echo("stopped; the last good report is unchanged", err=True)
@@ -93,6 +106,13 @@ def run(
         if chapter["status"] == "failed" or (chapter["status"] != "passed" and "not asked" not in chapter["reason"]):
             click.echo(f"  {progress.line({**chapter, 'seconds': 0})}")
     sys.exit(_exit_code(result.chapters) if result.status == "failed" else 0)
+
+
+def _together(on: str) -> int:
+    """Return how many chapters to run at a time: on a cluster each would wait for the machines that another one has."""
+    from journeykit.engine import master
+
+    return 1 if master(on) and not master(on).startswith("local") else min(4, os.cpu_count() or 1)
 
 
 def _exit_code(chapters: list[dict[str, Any]]) -> int:

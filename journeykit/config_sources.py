@@ -91,8 +91,33 @@ class Stops(Part):
     """A file whose columns differ from those of the file before it stops the run."""
 
 
+class Similar(Part):
+    """Profiles without a common identifier that are one person all the same, found by Splink (extra `link`)."""
+
+    compare: Annotated[dict[str, Literal["name", "date", "email", "postcode", "text", "exact"]], Checked(min_length=1)]
+    """Column = how values are compared: by likeness, or `"exact"`. A date is ISO 8601, a `"postcode"` is British."""
+    block_on: Annotated[list[Names], Checked(min_length=1)]
+    """Lists of columns: only profiles that agree in all columns of one of them (not case) are compared."""
+    threshold: Annotated[float, Checked(gt=0, lt=1)] = 0.95
+    """Probability from which on two profiles are one person; a lower one joins more, and more strangers."""
+
+    @model_validator(mode="after")
+    def _can_be_learnt(self) -> Similar:
+        for column in self.compare:
+            if all(column in rule for rule in self.block_on):
+                raise ValueError(
+                    f"every rule of block_on holds {column!r}, so nothing is learnt of how it differs. "
+                    "Add a rule without it, or do not compare it"
+                )
+        return self
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns of the file that are looked at, once."""
+        return tuple(dict.fromkeys([*self.compare, *(column for rule in self.block_on for column in rule)]))
+
+
 class Source(Part):
-    """`[[sources]]`: files of one shape and how their columns become events (or daily spend)."""
+    """`[[sources]]`: files of one shape and how their columns become events (or daily spend, or profiles)."""
 
     name: Name
     """Name in every table, and part of the order of simultaneous events."""
@@ -100,8 +125,8 @@ class Source(Part):
     """The files, relative to journey.toml, or an fsspec URL (`s3://…`); `*` and `**` are wildcards. May be gzipped."""
     preset: str = ""
     """Fills in a vendor's columns (journeykit/presets/). What is given here wins; a list replaces the whole list."""
-    kind: Literal["events", "spend"] = "events"
-    """`"spend"` is money by day and marketing channel: it makes no events and gives 06_attribution its cost."""
+    kind: Literal["events", "spend", "profiles"] = "events"
+    """`"spend"` (money by day and marketing channel) and `"profiles"` (identifiers of one person) give no event."""
     format: Literal["", "csv", "jsonl", "json", "parquet", "xes", "excel"] = ""
     """How the files are written; `""` goes by their ending, others are CSV. In JSON `"a.b"` is field b of field a."""
     encoding: str = "utf-8"
@@ -128,8 +153,8 @@ class Source(Part):
     """Columns that a file may lack; they are empty then. Any other mapped column that a file lacks is an error."""
     once_per: str = ""
     """Of rows with the same value in this column, such as an order's line items, only the first with a time is used."""
-    time: Time
-    """When it happened."""
+    time: Time = Time()
+    """When it happened; only profiles may do without. Of profiles: when it was known; what has no time always was."""
     received: Time | None = None
     """When the row arrived; used only to count late rows."""
     late_after: Duration = "24h"
@@ -154,6 +179,10 @@ class Source(Part):
     """Column of whole numbers that orders events of the same time. `""` is the place of the row in its file."""
     identifiers: dict[Name, Mapped] = {}
     """Identifier = field. Only keyed tokens of the values are kept; an event without any usable one is quarantined."""
+    same_as: dict[Name, Mapped] = {}
+    """Of profiles: identifier = field of a second value that is the same person, such as `"merged_from_id"`."""
+    similar: Similar | None = None
+    """Of profiles: how to find those that are one person without a common identifier."""
     channel: Mapped = Field()
     """Where it took place: web, app, store …"""
     marketing_channel: Mapped = Field()
@@ -181,8 +210,9 @@ class Source(Part):
     def _has_an_event(self) -> Source:
         if self.kind == "events" and not (self.event or self.emits):
             raise ValueError('no event is named. Give event (a column, or { constant = "name" }) or emits (a list)')
-        if not self.time.column and not self.emits:
+        if not self.time.column and not self.emits and self.kind != "profiles":
             raise ValueError("time.column is missing. Name the column with the time")
+        self._check_profiles()
         if self.kind == "spend" and not (self.spend and self.marketing_channel):
             raise ValueError("a source of spend needs spend (the column of the amount) and marketing_channel")
         if bool(self.path) == bool(self.database):
@@ -196,3 +226,15 @@ class Source(Part):
         if self.header_rows == 0 and not self.columns and self.format in ("", "csv") and self.path:
             raise ValueError("header_rows is 0 and columns is missing. Name the columns in their order")
         return self
+
+    def _check_profiles(self) -> None:
+        for key in ("same_as", "similar"):
+            if getattr(self, key) and self.kind != "profiles":
+                raise ValueError(f'{key} is for a source of profiles. Set kind = "profiles", or remove it')
+        for name in self.same_as:
+            if name not in self.identifiers:
+                raise ValueError(f"same_as.{name}: identifiers has no {name!r}. Add it; same_as is its second value")
+        if self.kind == "profiles" and self.emits:
+            raise ValueError("a source of profiles has no events. Remove emits, or give these rows a source of events")
+        if self.kind == "profiles" and not self.identifiers:
+            raise ValueError("a source of profiles needs identifiers. Name the columns that say who it is")

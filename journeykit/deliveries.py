@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from journeykit import engine
+from journeykit.config import Study
 from journeykit.stats import add_share, not_enough
 
 PARTS = ["kept_n", "duplicate_n", "quarantined_n", "left_out_n"]
@@ -45,6 +46,13 @@ def accounting(files: Any, by: str = "file") -> pd.DataFrame:
 def rows(table: Any) -> int:
     """Return the number of rows of a table of any engine."""
     return int(engine.fetch(engine.lazy(table).select(n=nw.len()))["n"].iloc[0])
+
+
+def profiles(files: Any, plan: Study) -> int:
+    """Return how many of the kept rows say who is who and are no events."""
+    sources = [source.name for source in plan.sources if source.kind == "profiles"]
+    table = engine.fetch(files)
+    return int(table.loc[table["source"].isin(sources), "kept_n"].sum())
 
 
 def notes(files: Any) -> pd.DataFrame:
@@ -115,7 +123,8 @@ def freshness(files: Any, silences: pd.DataFrame, as_of: pd.Timestamp) -> pd.Dat
 
     Args:
         files: the table `files` of 01_ingest.
-        silences: see `volume.silences`; a source of spend has none, because it makes no events.
+        silences: see `volume.silences`; a source of spend has none, because it makes no events. A source of profiles is
+            left out, because it reaches to no time.
         as_of: the end of observation.
 
     Returns:
@@ -125,7 +134,10 @@ def freshness(files: Any, silences: pd.DataFrame, as_of: pd.Timestamp) -> pd.Dat
     table = engine.fetch(files)
     if table.empty:
         return not_enough(["source", "first_at", "last_at", "age_days"], "no file was read")
-    found = table.groupby("source", as_index=False).agg(first_at=("first_at", "min"), last_at=("last_at", "max"))
+    found = table.groupby("source", as_index=False).agg(
+        first_at=("first_at", "min"), last_at=("last_at", "max"), kept_n=("kept_n", "sum")
+    )
+    found = found[found.pop("kept_n").eq(0) | found["last_at"].notna()]
     for name in ("first_at", "last_at"):
         found[name] = pd.to_datetime(found[name])
     found["age_days"] = (as_of - found["last_at"]).dt.total_seconds() / 86400

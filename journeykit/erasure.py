@@ -6,7 +6,6 @@ the first sign-in, needs a row of its own.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import hmac
 import json
@@ -15,9 +14,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from journeykit import privacy, search
+from journeykit import lists, privacy, search
 from journeykit.config import Privacy, Study
-from journeykit.errors import JourneyError, nearest
+from journeykit.errors import JourneyError
 from journeykit.study import OpenStudy
 
 COLUMNS = ("identifier", "value")
@@ -39,52 +38,14 @@ def people(plan: Study, folder: Path) -> list[Person]:
         JourneyError: the file is not a CSV with the columns identifier and value, or a row names nobody; all problems
             are in the one error, none with its value.
     """
-    path = folder / plan.privacy.erase
-    if not path.is_file():
-        if plan.privacy.erase != Privacy().erase:
-            raise JourneyError(
-                f"privacy.erase: {plan.privacy.erase!r} is not in {folder.name}/. Put the list there, or mend the name."
-            )
+    path = lists.path_of(folder, plan.privacy.erase, Privacy().erase, "privacy.erase")
+    if path is None:
         return []
-    found, problems = [], []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip().lower() for name in next(reader, [])]
-            if not set(COLUMNS) <= set(header):
-                raise JourneyError(
-                    f"{path.name}: the first line is not a header with the columns identifier and value. Write "
-                    "'identifier,value' there and one person a line below."
-                )
-            for row in reader:
-                if not any(cell.strip() for cell in row):
-                    continue
-                if len(row) != len(header):
-                    problems.append(f"line {reader.line_num}: {len(row)} cells, the header has {len(header)}")
-                    continue
-                person = Person(*(row[header.index(name)].strip() for name in COLUMNS))
-                problem = _problem(person, plan)
-                found.append(person)
-                problems += [f"line {reader.line_num}: {problem}"] if problem else []
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise JourneyError(f"{path.name}: cannot be read as CSV in UTF-8: {error}. Save it as such.") from None
-    if problems:
-        listed = "\n".join(f"  · {line}" for line in problems)
-        raise JourneyError(f"{path.name}: {len(problems)} problem{'s' if len(problems) > 1 else ''}.\n{listed}")
-    return list(dict.fromkeys(found))
 
+    def problem(row: lists.Listed) -> str:
+        return lists.identifier_problem(row.cells["identifier"], row.cells["value"], plan)
 
-def _problem(person: Person, plan: Study) -> str:
-    """Return what is wrong with a row, or ""."""
-    names = plan.identity.identifiers
-    if person.identifier not in names:
-        hint = nearest(person.identifier, names)
-        return f"{person.identifier!r} is not an identifier.{hint} There are: {', '.join(names)}"
-    if not person.value:
-        return f"no value of {person.identifier!r} is given"
-    if person.value.lower() in (value.lower() for value in plan.identity.blocked):
-        return f"the value of {person.identifier!r} is in identity.blocked, so it marks nobody"
-    return ""
+    return list(dict.fromkeys(Person(**row.cells) for row in lists.read(path, COLUMNS, "person", problem)))
 
 
 def tokens(plan: Study, folder: Path, secret: bytes) -> dict[str, list[str]]:

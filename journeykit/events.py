@@ -9,26 +9,28 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import pandas as pd
 
-from journeykit import __version__, engine, erasure, parts, privacy, staging
-from journeykit.config import Study, seconds
+from journeykit import __version__, engine, erasure, links, merge, overrides, parts, privacy, spread, staging
+from journeykit.config import Study
 from journeykit.errors import JourneyError
-from journeykit.mapping import columns_of, local_date
+from journeykit.mapping import local_date
 from journeykit.parts import Inputs, Part
-from journeykit.sql import NULL, identifier, literal
+from journeykit.sql import identifier, literal
 from journeykit.study import ROOT, OpenStudy
 
-TABLES = ("events", "quarantine", "files", "blocked", "spend", "tokens")
+TABLES = ("events", "quarantine", "files", "blocked", "spend", "tokens", "links")
 
 
 def ingest(study: OpenStudy) -> bool:
     """Read the raw files that are new or changed and write the tables of 01_ingest; do nothing when they are there.
 
     `events`, `quarantine`, `files` (one row per raw file, with its row accounting), `blocked` (identifier values that
-    mark nobody), `spend` (one row per day and marketing channel) and `tokens` (every identifier of the input, keyed).
-    The tables are the same as if every file had been read again.
+    mark nobody), `spend` (one row per day and marketing channel), `tokens` (every identifier of the input, keyed) and
+    `links` (pairs of identifiers that profiles and overrides declare). The tables are the same as if every file had
+    been read again.
 
     Returns:
         True when the tables were built, False when they were there for the same inputs.
@@ -46,25 +48,41 @@ def _ingest(study: OpenStudy, scratch: Path) -> bool:
     inputs = Inputs(plan, study.folder, secret, erasure.tokens(plan, study.folder, secret), scratch)
     wanted = parts.current(inputs, home)
     note = {"parts": study.parts_hash("01_ingest"), "raw": study.raw_marks()}
-    mark = _fingerprint(note["parts"], wanted)
+    mark = _fingerprint(note["parts"] + overrides.mark(plan, study.folder, secret), wanted)
     noted = [engine.read_metadata(study.path(name)) for name in TABLES]
     same = all({"fingerprint": mark, **note}.items() <= found.items() for found in noted)
     if same and (noted[0]["future"] == "0" or noted[0]["day"] == _today()):
         return False
-    read = [parts.ensure(part, inputs) for part in wanted]
+    spreads, shared = engine.kind() == "spark", study.derived / ".merge"
+
+    def lay_out() -> list[Part]:
+        if spreads:
+            shutil.rmtree(shared, ignore_errors=True)  # of a run that was killed
+            spread.read(wanted, inputs)
+        read = [parts.ensure(part, inputs) for part in wanted]
+        if spreads:
+            spread.stage(read, plan, shared)
+        else:
+            staging.stage(read, plan)
+        return read
+
     try:
-        staging.stage(read, plan)
+        read = lay_out()
     except engine.EngineError:  # a part that was damaged on disk is made anew
         shutil.rmtree(home)
-        read = [parts.ensure(part, inputs) for part in wanted]
-        staging.stage(read, plan)
+        read = lay_out()
     _refuse_useless(plan)
+    links.stage(plan, read, inputs)
     _name_touchpoints(plan)
     future = engine.rows("SELECT count(*) FROM quarantined WHERE reason = 'time lies in the future'")[0][0]
     settled = "0" if plan.study.as_of or not future else str(future)  # tomorrow they may lie in the past
+    if spreads:
+        spread.share(("touchpoints", "links"), shared)
     for name, select in _selects(plan).items():
+        on: Literal["duckdb", "spark"] = "spark" if spreads and name in spread.LARGE else "duckdb"
         noted_with = {"fingerprint": mark, **note, "future": settled, "day": _today() if settled != "0" else ""}
-        engine.write_parquet(engine.query(select), study.path(name), noted_with)
+        engine.write_parquet(engine.query(select, on), study.path(name), noted_with)
+    shutil.rmtree(shared, ignore_errors=True)
     parts.forget(home, read)
     if any(inputs.erased.values()):  # what chapters noted before may hold a token of somebody who is to be forgotten
         shutil.rmtree(study.derived / "chapters", ignore_errors=True)
@@ -99,7 +117,7 @@ def _refuse_useless(plan: Study) -> None:
 def _name_touchpoints(plan: Study) -> None:
     """Match each event name with the first touchpoint whose patterns (wildcards * and ?) fit it."""
     found = {}
-    for (event,) in engine.rows("SELECT DISTINCT event FROM staged ORDER BY event"):
+    for (event,) in engine.rows("SELECT DISTINCT event FROM named ORDER BY event"):
         for stage in plan.stages:
             for touchpoint, patterns in stage.touchpoints.items():
                 if event not in found and any(
@@ -111,83 +129,37 @@ def _name_touchpoints(plan: Study) -> None:
 
 def _selects(plan: Study) -> dict[str, str]:
     """The queries of the tables of 01_ingest."""
-    spend = ", ".join(literal(source.name) for source in plan.sources if source.kind == "spend") or "''"
-    emitting = ", ".join(literal(source.name) for source in plan.sources if source.emits) or "''"
-    # The number of an occurrence is part of the event's id where a source keeps its repeats, so that ids stay unique.
-    replaced = {
-        "event_id": f"CASE WHEN s.source IN ({emitting}) THEN s.place || '-' ELSE '' END || "
-        "substr(md5(s.source || s.row_key || s.event), 1, 16) || coalesce('-' || n.occurrence, '')",
-        "touchpoint": "t.touchpoint",
-        "stage": "t.stage",
-        "team": "coalesce(s.team, t.owner)",
-    }
-    columns = columns_of(plan)
-    listed = ", ".join(f"{replaced.get(name, f's.{identifier(name)}')} AS {identifier(name)}" for name in columns.all)
-    first = "LEFT JOIN repeats n ON n.part = s.part AND n.line = s.line AND n.place = s.place"
     dated = [
-        f"SELECT {local_date(source)} AS date, * FROM {identifier('staged_' + source.name)}"
+        f"SELECT {local_date(source)} AS date, * FROM kept WHERE source = {literal(source.name)}"
         for source in plan.sources
         if source.kind == "spend"
-    ] or ["SELECT CAST(NULL AS DATE) AS date, * FROM staged WHERE false"]
-    tokens = [
-        f"SELECT {literal(name)} AS id_name, {identifier('id_' + name)} AS id_token "
-        f"FROM {identifier('rows_' + source.name)}"
-        for source in plan.sources
-        for name in columns.identifiers
-        if name in source.identifiers
-    ] or [f"SELECT {NULL} AS id_name, {NULL} AS id_token"]
-    blocked = [f"SELECT unnest(blocked) AS b FROM {identifier('rows_' + source.name)}" for source in plan.sources]
+    ] or ["SELECT CAST(NULL AS DATE) AS date, * FROM kept WHERE false"]
+    # Those of overrides too.
+    sides = " UNION ALL ".join(
+        f"SELECT {side}_name AS id_name, {side}_token AS id_token FROM links" for side in ("left", "right")
+    )
     return {
-        "events": (
-            f"SELECT {listed} FROM staged s {first} LEFT JOIN touchpoints t USING (event) "
-            f"WHERE (n.occurrence IS NULL OR n.kept) AND s.source NOT IN ({spend}) "
-            "ORDER BY s.timestamp, s.source, s.source_row, event_id"
-        ),
-        "quarantine": "SELECT * FROM quarantined ORDER BY source, file, line, reason, record",
-        "files": _files(plan),
+        "events": merge.events(plan),
+        "quarantine": "SELECT * FROM quarantined ORDER BY source, file, line, reason, record NULLS LAST",
+        "files": _files(),
         "blocked": (
-            f"SELECT b.id_name AS id_name, b.value AS value, CAST(count(*) AS BIGINT) AS rows_n "
-            f"FROM ({' UNION ALL '.join(blocked)}) GROUP BY ALL ORDER BY 1, 2"
+            "SELECT id_name, value, CAST(sum(rows_n) AS BIGINT) AS rows_n FROM unused GROUP BY ALL ORDER BY 1, 2"
         ),
         "spend": (
             "SELECT date, s.marketing_channel, sum(value ORDER BY s.part, s.line) AS spend "
-            f"FROM ({' UNION ALL BY NAME '.join(dated)}) s {first} WHERE n.occurrence IS NULL OR n.kept "
+            f"FROM ({' UNION ALL BY NAME '.join(dated)}) s "
             "GROUP BY date, s.marketing_channel ORDER BY date, s.marketing_channel"
         ),
         "tokens": (
-            f"SELECT DISTINCT id_name, id_token FROM ({' UNION ALL '.join(tokens)}) WHERE id_token IS NOT NULL "
-            "ORDER BY id_name, id_token"
+            f"SELECT DISTINCT id_name, id_token FROM (SELECT * FROM keyed UNION ALL {sides}) "
+            "WHERE id_token IS NOT NULL ORDER BY id_name, id_token"
         ),
+        "links": links.select(),
     }
 
 
-def _files(plan: Study) -> str:
+def _files() -> str:
     """The query of `files`: where every row of each raw file went, and when its events lie."""
-    late = " ".join(
-        f"WHEN {literal(source.name)} THEN {seconds(source.late_after or '24h') * 1_000_000}" for source in plan.sources
-    )
-    counted = " UNION ALL ".join(
-        "SELECT part, count(*) FILTER (fate IS DISTINCT FROM 'blank') AS rows_n, "
-        "count(*) FILTER (fate IN ('left_out', 'erased')) AS left_out_n, "
-        "count(*) FILTER (fate = 'erased') AS erased_n, "
-        "count(*) FILTER (fate = 'continued') AS continued_n, "
-        "count(*) FILTER (fate IS NULL AND reason IS NULL) AS sound_n, "
-        "count(*) FILTER (fate = 'silent' OR fate IS NULL AND reason IS NOT NULL) AS bad_n "
-        f"FROM {identifier('rows_' + source.name)} GROUP BY part"
-        for source in plan.sources
-    )
-    fates = (
-        "SELECT s.part, s.line, any_value(s.source) AS source, any_value(s.lag_us) AS lag_us, max(s.clock) AS clock, "
-        "min(s.timestamp) AS first_at, max(s.timestamp) AS last_at FROM staged s LEFT JOIN repeats n "
-        "ON n.part = s.part AND n.line = s.line AND n.place = s.place WHERE n.occurrence IS NULL OR n.kept "
-        "GROUP BY s.part, s.line"
-    )
-    kept = (
-        f"SELECT part, count(*) AS once_n, count(*) FILTER (lag_us > CASE source {late} END) AS late_n, "
-        "count(*) FILTER (lag_us < 0) AS early_n, count(*) FILTER (clock = 'ambiguous') AS ambiguous_n, "
-        "count(*) FILTER (clock = 'skipped') AS skipped_n, median(lag_us) / 1e6 AS lag_median_seconds, "
-        f"min(first_at) AS first_at, max(last_at) AS last_at FROM ({fates}) GROUP BY part"
-    )
     zero = "coalesce({0}, 0) AS {1}"
     columns = [
         "p.source",
@@ -205,8 +177,8 @@ def _files(plan: Study) -> str:
         "p.note",
     ]
     return (
-        f"SELECT {', '.join(columns)} FROM part_files p LEFT JOIN ({counted}) c USING (part) "
-        f"LEFT JOIN ({kept}) k USING (part) "
+        f"SELECT {', '.join(columns)} FROM part_files p LEFT JOIN counted c USING (part) "
+        "LEFT JOIN per_part k USING (part) "
         "LEFT JOIN (SELECT part, count(*) AS broken_n FROM broken_rows GROUP BY part) b USING (part) "
         "ORDER BY p.source, p.file"
     )

@@ -87,7 +87,7 @@ def fields_of(source: Source) -> Iterator[Field]:
         yield source.received.column
     if source.satisfaction:
         yield source.satisfaction.column
-    for group in (source.identifiers, source.segments, source.properties):
+    for group in (source.identifiers, source.same_as, source.segments, source.properties):
         yield from group.values()
 
 

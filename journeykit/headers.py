@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from journeykit import lines
 from journeykit.adapters import Readable
@@ -41,7 +40,7 @@ def read_header(readable: Readable, where: str) -> Header:
         lines.open_raw(readable.path) as raw,
         io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as text,
     ):
-        reader = _reader(_kept(lines.bounded(text), held), readable)
+        reader = lines.cells(_kept(lines.bounded(text), held), readable.quote, readable.delimiter)
         try:
             while len(found.rows) < readable.header_rows:
                 held.clear()
@@ -49,7 +48,7 @@ def read_header(readable: Readable, where: str) -> Header:
                 if cells is None:
                     break
                 if len(held) > 1:
-                    list(_reader(held, readable, strict=True))
+                    list(lines.cells(held, readable.quote, readable.delimiter, strict=True))
                     if found.rows and len(cells) != len(found.rows[0]):
                         raise csv.Error("a quote is opened and not closed")
                 found.skip += 1
@@ -65,13 +64,6 @@ def read_header(readable: Readable, where: str) -> Header:
                 "Mend that line, or set delimiter, quote and header_rows."
             ) from None
     return found
-
-
-def _reader(text: Iterable[str], readable: Readable, strict: bool = False) -> Iterator[list[str]]:
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if readable.quote else csv.QUOTE_NONE
-    return csv.reader(
-        text, delimiter=readable.delimiter, quotechar=readable.quote or None, quoting=quoting, strict=strict
-    )
 
 
 def _kept(text: Iterable[str], held: list[str]) -> Iterator[str]:

@@ -64,18 +64,19 @@ def _starts(path: Path, rows: Rows, quote: str, delimiter: str) -> Iterator[int]
         if rows.line:
             yield from (number for number, line in enumerate(bounded(text), start=1) if line.strip())
             return
-        reader = _cells(bounded(text), quote, delimiter)
+        reader = cells(bounded(text), quote, delimiter)
         before = 0
         try:
-            for cells in reader:
-                if cells:
+            for row in reader:
+                if row:
                     yield before + 1
                 before = reader.line_num
         except csv.Error:  # a field beyond the limit: the rows after it keep the number of their place
             return
 
 
-def _cells(text: Iterable[str], quote: str, delimiter: str, strict: bool = False) -> Any:
+def cells(text: Iterable[str], quote: str, delimiter: str, strict: bool = False) -> Any:
+    """Return the rows of a CSV as lists of cells, by a reader that knows its line (`line_num`)."""
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
     return csv.reader(text, delimiter=delimiter, quotechar=quote or None, quoting=quoting, strict=strict)
 
@@ -83,7 +84,7 @@ def _cells(text: Iterable[str], quote: str, delimiter: str, strict: bool = False
 def first_odd(path: Path, quote: str, delimiter: str) -> int:
     """Return the line at which the first row of a CSV begins whose quotes are not as they should be, or 0."""
     with open_raw(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as text:
-        reader = _cells(bounded(text), quote, delimiter, strict=True)
+        reader = cells(bounded(text), quote, delimiter, strict=True)
         before = 0
         try:
             for _ in reader:

@@ -14,7 +14,7 @@ from journeykit.fields import field_sql, joined, mapped_columns, origin_sql
 from journeykit.sources import Rows, bare
 from journeykit.sql import NULL, identifier, literal
 from journeykit.times import clock_change, utc
-from journeykit.verdict import USABLE, fate, identifiers, is_blocked, latest, one_of, placeholder, reason, times
+from journeykit.verdict import SAME, USABLE, fate, is_blocked, latest, one_of, placeholder, reason, times, values
 
 BASE = (
     "event_id", "timestamp", "source", "source_row", "event", "channel", "marketing_channel", "touchpoint", "stage",
@@ -62,7 +62,7 @@ def part_sql(
     taken = f"SELECT * {f'REPLACE ({tidy})' if tidy else ''} FROM ({taken})"
     steps = (_fields(source, plan), _usable(source, plan), _read(source, plan, secret))
     query = looked = joined(source, taken, _column)
-    for step in steps:  # one after the other, so that what is named several times is computed once
+    for step in filter(None, steps):  # one after the other, so that what is named several times is computed once
         query = f"SELECT *, {', '.join(f'{sql} AS {identifier(name)}' for name, sql in step.items())} FROM ({query})"
     weighed = f"SELECT *, {fate(source, plan, erased or {})} AS fate, {reason(source, plan)} AS wrong FROM ({query})"
     listed = _listed(source, plan, secret)
@@ -113,7 +113,7 @@ def _fields(source: Source, plan: Study) -> dict[str, str]:
         made[f"t time {number}"] = f"CASE WHEN {' AND '.join(when)} THEN {time} END" if when else time
     if not source.emits:
         made["t time"] = said(source.time.column)
-    made |= {f"i {name}": _trimmed(said(source.identifiers[name])) for name in identifiers(source, plan)}
+    made |= {f"i {key}": _trimmed(said(field)) for key, (_, field) in values(source, plan).items()}
     return made
 
 
@@ -125,8 +125,8 @@ def _trimmed(text: str) -> str:
 
 
 def _event(source: Source, text: str) -> str:
-    if source.kind == "spend":
-        return literal("spend")
+    if source.kind != "events":
+        return literal(source.kind)
     if not source.rules:
         return text
     cases = []
@@ -146,17 +146,17 @@ def _read(source: Source, plan: Study, secret: bytes) -> dict[str, str]:
     made["number"] = f"TRY_CAST({identifier('t value')} AS DOUBLE){scale}"
     made["answer"] = f"TRY_CAST({identifier('t answer')} AS DOUBLE)"
     made["received_at"] = utc(source.received, identifier("t received")) if source.received else "NULL"
-    for name in identifiers(source, plan):
-        made[f"id {name}"] = privacy.token_sql(name, identifier(USABLE + name), secret, _rule(plan, name))
+    for key, (name, _) in values(source, plan).items():
+        made[f"id {key}"] = privacy.token_sql(name, identifier(USABLE + key), secret, _rule(plan, name))
     return made
 
 
 def _usable(source: Source, plan: Study) -> dict[str, str]:
     """Each identifier's value, null where it marks nobody."""
-    made = {"unused": "NULL"}
-    for name in identifiers(source, plan):
-        text = identifier(f"i {name}")
-        made[f"{USABLE}{name}"] = f"CASE WHEN NOT {is_blocked(text, plan)} THEN {text} END"
+    made = {}
+    for key in values(source, plan):
+        text = identifier(f"i {key}")
+        made[f"{USABLE}{key}"] = f"CASE WHEN NOT {is_blocked(text, plan)} THEN {text} END"
     return made
 
 
@@ -183,7 +183,7 @@ def _listed(source: Source, plan: Study, secret: bytes) -> dict[str, str]:
         "sequence": f"TRY_CAST({_column(source.sequence)} AS BIGINT)" if source.sequence else "CAST(NULL AS BIGINT)",
         "once_key": f"md5_number({_column(source.once_per)})" if source.once_per else "CAST(NULL AS HUGEINT)",
         "lag_us": f"epoch_us(received_at) - epoch_us({identifier(next(iter(times(source))))})"
-        if source.received
+        if source.received and source.kind != "profiles"  # to be known is no event that could come late
         else "CAST(NULL AS BIGINT)",
         "channel": name_text(said(source.channel)),
         "marketing_channel": name_text(said(source.marketing_channel)),
@@ -195,6 +195,7 @@ def _listed(source: Source, plan: Study, secret: bytes) -> dict[str, str]:
         **{
             f"id_{name}": identifier("id " + name) if name in source.identifiers else NULL for name in names.identifiers
         },
+        **{f"same_{name}": identifier(f"id {SAME}{name}") for name in source.same_as},
         **{
             f"segment_{name}": name_text(said(source.segments[name])) if name in source.segments else NULL
             for name in names.segments
@@ -225,17 +226,18 @@ def _satisfaction(source: Source) -> str:
 def _properties(source: Source) -> str:
     if not source.properties:
         return NULL
-    packed = [f"{literal(name)}, {name_text(field_sql(field, _column))}" for name, field in source.properties.items()]
+    texts = {name: field_sql(field, _column) for name, field in source.properties.items()}
+    packed = (f"{literal(name)}, {text if text == NULL else redaction.link_sql(text)}" for name, text in texts.items())
     return f"CAST(json_object({', '.join(packed)}) AS VARCHAR)"
 
 
 def _blocked(source: Source, plan: Study) -> str:
     """The identifiers of a row that mark nobody, as a list of pairs, null where there are none."""
     found = []
-    for name in identifiers(source, plan):
-        text = identifier(f"i {name}")
+    for key, (name, _) in values(source, plan).items():
+        text = identifier(f"i {key}")
         pair = f"{{'id_name': {literal(name)}, 'value': {placeholder(text, plan)}}}"
-        found.append((f"{text} IS NOT NULL AND {identifier(USABLE + name)} IS NULL", pair))
+        found.append((f"{text} IS NOT NULL AND {identifier(USABLE + key)} IS NULL", pair))
     if not found:
         return "CAST(NULL AS STRUCT(id_name VARCHAR, value VARCHAR)[])"
     pairs = ", ".join(f"CASE WHEN {test} THEN {pair} END" for test, pair in found)
@@ -266,7 +268,7 @@ def _record(source: Source, plan: Study, secret: bytes) -> str:
 
     Few rows are quarantined, so a function in Python may do it.
     """
-    tokens = {column: name for name in source.identifiers for column in source.identifiers[name].columns()}
+    tokens = {column: name for name, field in values(source, plan).values() for column in field.columns()}
     times = {column for emit in source.emits for column in emit.time.columns()} | set(source.time.column.columns())
 
     def conceal(packed: str) -> str:

@@ -22,7 +22,10 @@ from journeykit.raw_files import QueryResult, RawFile, find_files
 from journeykit.sources import Broken, Loaded, Rows, load, open_rows, zone_in_header
 from journeykit.sql import path_literal
 
-MERGED_LATER = {"path", "drafts", "duplicates", "late_after", "stops", "database"}  # keys that do not change a part
+# Keys that do not change a part.
+MERGED_LATER = {"path", "drafts", "duplicates", "late_after", "stops", "database", "similar"}
+# Keys that do: how a value becomes a token, or marks nobody.
+TOKENS = {"identifiers", "blocked", "blocked_patterns", "phones", "phone_region", "merge_email_dots"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def _content(source: Source, file: RawFile, inputs: Inputs) -> str:
 def _code() -> str:
     """A hash of the package: a part that another version made is made anew."""
     home = Path(__file__).parent
-    paths = sorted(home.glob("*.py")) + sorted((home / "adapters").glob("*.py"))
+    paths = [path for folder in (home, home / "adapters", home / "engine") for path in sorted(folder.glob("*.py"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
@@ -87,7 +90,7 @@ def _common(source: Source, inputs: Inputs) -> str:
     plan = inputs.plan
     said = {
         "source": source.model_dump(exclude=MERGED_LATER),
-        "identity": plan.identity.model_dump(exclude={"policy", "devices", "max_people_per_device", "shared_gap"}),
+        "identity": plan.identity.model_dump(include=TOKENS),
         "observed": (plan.study.earliest, plan.study.as_of),
         "columns": columns_of(plan).all,
         "erased": {name: sorted(tokens) for name, tokens in inputs.erased.items()},
@@ -163,7 +166,9 @@ def _read(part: Part, inputs: Inputs, beside: Path) -> None:
         "lines": list(loaded.lines.items()),
         "note": note,
     }
-    beside.write_text(json.dumps(known), encoding="utf-8")
+    noted = beside.with_name(f"{beside.name}.{os.getpid()}.part")
+    noted.write_text(json.dumps(known), encoding="utf-8")
+    os.replace(noted, beside)
     os.replace(target, part.path)
 
 

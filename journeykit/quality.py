@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import narwhals as nw
-import numpy as np
 import pandas as pd
 
-from journeykit import engine, funnels, identity
+from journeykit import engine, funnels
 from journeykit.config import Identity, Stage
 from journeykit.stats import add_share, not_enough, reason_of
 
@@ -128,61 +127,6 @@ def sessions(touches: Any) -> pd.DataFrame:
         "single_touch_n": int((found["touches_n"] == 1).sum()),
     }
     return add_share(pd.DataFrame([row]), "single_touch", "single_touch_n", "sessions_n")
-
-
-def rules(people: Any) -> pd.DataFrame:
-    """Return how identifiers came to their people: one row per identifier and rule, identifiers_n and people_n."""
-    found = engine.fetch(
-        engine.lazy(people)
-        .group_by("id_name", "rule", "confidence")
-        .agg(identifiers_n=nw.col("id_token").n_unique(), people_n=nw.col("person_id").n_unique())
-    )
-    return found.sort_values(["id_name", "rule"], ignore_index=True)
-
-
-def largest_people(people: Any, top: int = 5) -> pd.DataFrame:
-    """Return the people with the most identifiers, who are the first place to look for wrong merges.
-
-    Returns:
-        One row per person, without any identifier: rank, identifiers_n and the number of each kind.
-    """
-    found = engine.fetch(
-        engine.lazy(people).group_by("person_id", "id_name").agg(identifiers_n=nw.col("id_token").n_unique())
-    )
-    if found.empty:
-        return not_enough(["rank", "identifiers_n"], "there are no people")
-    wide = found.pivot_table(index="person_id", columns="id_name", values="identifiers_n", fill_value=0).astype("int64")
-    wide.columns = pd.Index([f"{name}_n" for name in wide.columns])
-    wide.insert(0, "identifiers_n", wide.sum(axis=1))
-    wide = wide.reset_index().sort_values(["identifiers_n", "person_id"], ascending=[False, True]).head(top)
-    wide.insert(0, "rank", np.arange(1, len(wide) + 1))
-    return wide.drop(columns="person_id").reset_index(drop=True)
-
-
-def policies(events: Any, plan: Identity, names: tuple[str, ...] = ("none", "graph_strict", "graph")) -> pd.DataFrame:
-    """Return how the number of people depends on the stitching policy.
-
-    Returns:
-        One row per policy: people_n, the largest person's identifiers_n, and the share of events that fall to another
-        number of people per event than under the study's policy (events_per_person).
-    """
-    if engine.fetch(engine.lazy(events).select(n=nw.len()))["n"].iloc[0] == 0:
-        return not_enough(["policy", "people_n"], "no event was read")
-    rows = []
-    for name in names:
-        stitched = identity.stitch(events, plan.model_copy(update={"policy": name}))
-        counted = engine.fetch(stitched.events.select(n=nw.len(), people_n=nw.col("person_id").n_unique()))
-        tokens = stitched.people.groupby("person_id")["id_token"].nunique()
-        people_n = int(counted["people_n"].iloc[0])
-        rows.append(
-            {
-                "policy": name + (" (used)" if name == plan.policy else ""),
-                "people_n": people_n,
-                "largest_person_identifiers_n": int(tokens.max()) if len(tokens) else 0,
-                "events_per_person": int(counted["n"].iloc[0]) / people_n,
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def ties(touches: Any) -> pd.DataFrame:

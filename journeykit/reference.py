@@ -140,7 +140,10 @@ def _type(hint: Any) -> str:
 
 
 def _many(said: str) -> str:
-    return " or ".join(f"{one}s" if " of " not in one else one.replace("list", "lists") for one in said.split(" or "))
+    def more(one: str) -> str:
+        return one if one.endswith("`") else one.replace("list", "lists") if " of " in one else f"{one}s"
+
+    return " or ".join(map(more, said.split(" or ")))
 
 
 def _either(choices: list[str]) -> str:

@@ -54,14 +54,11 @@ class Rows:
         Raises:
             JourneyError: the file has no such column.
         """
-        return self._raw(column, where)
-
-    def _raw(self, column: str, where: str) -> str:
         if column in self.columns:
             return f"CAST(r.{identifier(column)} AS VARCHAR)"
         inner = INNER.fullmatch(column)
         if inner:  # a member, or a column, that is a text of JSON
-            cell = f"r.{identifier(inner[1])}" if inner[1] in self.columns else self._raw(inner[1], where)
+            cell = f"r.{identifier(inner[1])}" if inner[1] in self.columns else self.text(inner[1], where)
             text = f"CASE WHEN typeof({cell}) = 'VARCHAR' THEN {cell} ELSE CAST(to_json({cell}) AS VARCHAR) END"
             return self._document(cell if self.line else text).take(inner[2].lstrip("."))
         if self.line:

@@ -7,18 +7,33 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from journeykit import engine
+from journeykit import engine, merge
 from journeykit.config import Source, Study
 from journeykit.mapping import columns_of
 from journeykit.parts import Part
 from journeykit.sql import NULL, identifier, literal, path_literal
 from journeykit.verdict import latest
 
+NAMED = "SELECT DISTINCT event FROM staged"
 BROKEN = "source VARCHAR, part INTEGER, line BIGINT, reason VARCHAR, size BIGINT"
 
 
 def stage(read: Sequence[Part], plan: Study) -> None:
     """Make the temporary tables and views that the tables are selected from."""
+    lay_out(numbered(read), plan)
+    for name, query in merge.kept(plan).items():
+        # What is asked for several times is computed once; a view costs nothing.
+        engine.run(f"CREATE OR REPLACE TEMP {'TABLE' if name.startswith('repeat') else 'VIEW'} {name} AS {query}")
+    engine.run(f"CREATE OR REPLACE TEMP TABLE quarantined AS {set_aside(plan)}")
+
+
+def numbered(read: Iterable[Part]) -> list[tuple[int, Part]]:
+    """Number parts in the order of their content, so that the names of files decide nothing."""
+    return list(enumerate(sorted(read, key=lambda part: (part.source.name, part.content, part.file.name))))
+
+
+def lay_out(ordered: Sequence[tuple[int, Part]], plan: Study) -> None:
+    """Make the temporary views of numbered parts: what one part says, whatever the others say."""
     made = {
         "part_files": "part INTEGER, path VARCHAR, source VARCHAR, file VARCHAR, columns VARCHAR, headers BIGINT, "
         "note VARCHAR",
@@ -28,8 +43,6 @@ def stage(read: Sequence[Part], plan: Study) -> None:
     }
     for name, definition in made.items():
         engine.run(f"CREATE OR REPLACE TEMP TABLE {name} ({definition})")
-    # In the order of their content, so that the names of files decide nothing.
-    ordered = sorted(read, key=lambda part: (part.source.name, part.content, part.file.name))
     files = pd.DataFrame(
         [
             (
@@ -41,29 +54,73 @@ def stage(read: Sequence[Part], plan: Study) -> None:
                 part.headers,
                 part.note or None,
             )
-            for number, part in enumerate(ordered)
+            for number, part in ordered
         ],
         columns=["part", "path", "source", "file", "columns", "headers", "note"],
     )
     engine.insert(files, "part_files")
     broken = [
-        (part.source.name, number, row.line, row.reason, row.size)
-        for number, part in enumerate(ordered)
-        for row in part.broken
+        (part.source.name, number, row.line, row.reason, row.size) for number, part in ordered for row in part.broken
     ]
     engine.insert(pd.DataFrame(broken, columns=["source", "part", "line", "reason", "size"]), "broken_rows")
-    lines = [(number, *pair) for number, part in enumerate(ordered) for pair in part.lines]
+    lines = [(number, *pair) for number, part in ordered for pair in part.lines]
     engine.insert(pd.DataFrame(lines, columns=["part", "line", "shown"]), "line_numbers")
     for source in plan.sources:
-        _stage_source(source, [part for part in ordered if part.source.name == source.name], plan)
+        _stage_source(source, [part for _, part in ordered if part.source.name == source.name], plan)
     names = [source.name for source in plan.sources]
     engine.run(f"CREATE OR REPLACE TEMP VIEW staged AS {_union(f'staged_{name}' for name in names)}")
-    _find_repeats(plan)
-    engine.run(
-        "CREATE OR REPLACE TEMP TABLE quarantined AS SELECT p.source, p.file, q.line, q.reason, q.record FROM ("
-        + _union((f"quarantined_{name}" for name in names), "part, line, reason, record")
-        + " UNION ALL SELECT part, line, reason, '(' || size || ' characters, not shown)' FROM broken_rows"
+    for name, query in {
+        "counted": _counted(plan),
+        "keyed": _keyed(plan),
+        "unused": _unused(plan),
+        "named": NAMED,
+    }.items():
+        engine.run(f"CREATE OR REPLACE TEMP VIEW {name} AS {query}")
+
+
+def set_aside(plan: Study) -> str:
+    """Return the query of the quarantined rows of the parts that are laid out."""
+    names = (f"quarantined_{source.name}" for source in plan.sources)
+    return (
+        f"SELECT p.source, p.file, q.line, q.reason, q.record FROM ({_union(names, 'part, line, reason, record')}"
+        " UNION ALL SELECT part, line, reason, '(' || size || ' characters, not shown)' FROM broken_rows"
         ") q JOIN part_files p USING (part)"
+    )
+
+
+def _counted(plan: Study) -> str:
+    """The query of where the rows of each part went, before repeats are known."""
+    return " UNION ALL ".join(
+        "SELECT part, count(*) FILTER (fate IS DISTINCT FROM 'blank') AS rows_n, "
+        "count(*) FILTER (fate IN ('left_out', 'erased')) AS left_out_n, "
+        "count(*) FILTER (fate = 'erased') AS erased_n, "
+        "count(*) FILTER (fate = 'continued') AS continued_n, "
+        "count(*) FILTER (fate IS NULL AND reason IS NULL) AS sound_n, "
+        "count(*) FILTER (fate = 'silent' OR fate IS NULL AND reason IS NOT NULL) AS bad_n "
+        f"FROM {identifier('rows_' + source.name)} GROUP BY part"
+        for source in plan.sources
+    )
+
+
+def _keyed(plan: Study) -> str:
+    """The query of the identifiers of all rows, keyed, also of those that are set aside."""
+    tokens = [
+        f"SELECT {literal(name)} AS id_name, {identifier(column)} AS id_token "
+        f"FROM {identifier('rows_' + source.name)} WHERE {identifier(column)} IS NOT NULL"
+        for source in plan.sources
+        for name in columns_of(plan).identifiers
+        if name in source.identifiers
+        for column in (f"id_{name}", *([f"same_{name}"] if name in source.same_as else []))
+    ]
+    return " UNION ALL ".join(tokens) or f"SELECT {NULL} AS id_name, {NULL} AS id_token WHERE false"
+
+
+def _unused(plan: Study) -> str:
+    """The query of the identifier values that mark nobody."""
+    blocked = [f"SELECT unnest(blocked) AS b FROM {identifier('rows_' + source.name)}" for source in plan.sources]
+    return (
+        "SELECT b.id_name AS id_name, b.value AS value, count(*) AS rows_n "
+        f"FROM ({' UNION ALL '.join(blocked)}) GROUP BY ALL"
     )
 
 
@@ -108,6 +165,7 @@ def _stage_source(source: Source, read: Sequence[Part], plan: Study) -> None:
     )
     kept = ["channel", "marketing_channel", "team", "properties"]
     kept += [f"id_{name}" for name in columns.identifiers] + [f"segment_{name}" for name in columns.segments]
+    kept += [f"same_{name}" for name in source.same_as]
     shared = ", ".join(identifier(name) for name in kept)
     measures = ("value", "satisfaction", "comment")
     if source.emits:
@@ -149,6 +207,7 @@ def _stage_nothing(rows: str, staged: str, bad: str, source: Source, plan: Study
         "reason",
     }
     text |= {f"id_{name}" for name in columns.identifiers} | {f"segment_{name}" for name in columns.segments}
+    text |= {f"same_{name}" for name in source.same_as}
     typed = dict.fromkeys(sorted(text), NULL)
     typed |= dict.fromkeys(("line", "source_row", "lag_us"), "CAST(NULL AS BIGINT)")
     typed |= dict.fromkeys(("value", "satisfaction"), "CAST(NULL AS DOUBLE)")
@@ -159,18 +218,3 @@ def _stage_nothing(rows: str, staged: str, bad: str, source: Source, plan: Study
     for name in (rows, staged):
         engine.run(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {listed} WHERE false")
     engine.run(f"CREATE OR REPLACE TEMP VIEW {bad} AS SELECT part, line, reason, record FROM {rows}")
-
-
-def _find_repeats(plan: Study) -> None:
-    """Number the second and later occurrences of an event, over all files; the first in time is the first."""
-    kept = ", ".join(literal(source.name) for source in plan.sources if source.duplicates == "keep") or "''"
-    engine.run(
-        "CREATE OR REPLACE TEMP TABLE repeated AS SELECT source, row_key, event FROM staged "
-        "GROUP BY ALL HAVING count(*) > 1"
-    )
-    engine.run(
-        f"CREATE OR REPLACE TEMP TABLE repeats AS SELECT part, line, place, occurrence, source IN ({kept}) AS kept "
-        "FROM (SELECT part, line, place, source, row_number() OVER (PARTITION BY source, row_key, event "
-        "ORDER BY timestamp, source_row, part, line, place) AS occurrence "
-        "FROM staged SEMI JOIN repeated USING (source, row_key, event)) WHERE occurrence > 1"
-    )

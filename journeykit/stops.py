@@ -16,7 +16,7 @@ from journeykit.stats import not_enough
 
 COLUMNS = ["source", "rule", "found", "allowed", "held", "stated_in"]
 GENERAL = "stops"  # where the limits for every source stand
-OF_EVENTS = ("max_gap", "max_unmapped_share")  # a source of spend makes no events
+OF_EVENTS = ("max_gap", "max_unmapped_share")  # sources of spend and of profiles make no events
 ADVICE = {
     "max_quarantine_share": "read the reasons in the table 01_ingest__reasons; one reason on most rows is a mapping "
     "to mend in journey.toml, else ask the owner of the export for a clean one",
@@ -53,8 +53,8 @@ def check(plan: Study, files: Any, events: Any, now: pd.Timestamp | None = None)
     """Return whether each rule that journey.toml states for a source holds; a value at its limit does.
 
     A key of `sources.<name>.stops` wins over the same key of `[stops]`, which is meant for every source that it can be
-    known of: spend has no events, and records of JSON have no columns. Stated for such a source itself, it is broken. A
-    source without any row breaks `min_rows` and `max_age` and no other rule.
+    known of: spend and profiles have no events, profiles no last time, and records of JSON no columns. Stated for such
+    a source itself, it is broken. A source without any row breaks `min_rows` and `max_age` and no other rule.
 
     Args:
         plan: the study.
@@ -117,8 +117,10 @@ def _stated(plan: Study, source: Source) -> dict[str, str]:
 
 def _unknowable(source: Source, rule: str, facts: _Facts) -> str:
     """Why a rule cannot be known of a source, or ""."""
-    if source.kind == "spend" and rule in OF_EVENTS:
-        return "a source of spend has no events"
+    if source.kind != "events" and rule in OF_EVENTS:
+        return f"a source of {source.kind} has no events"
+    if source.kind == "profiles" and rule == "max_age":
+        return "a source of profiles reaches to no time"
     return "records of JSON have no columns to compare" if rule == "same_columns" and facts.without_columns else ""
 
 

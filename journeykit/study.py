@@ -27,6 +27,7 @@ TABLES = {
     "blocked": "01_ingest",
     "spend": "01_ingest",
     "tokens": "01_ingest",
+    "links": "01_ingest",
     "people": "02_stitch",
     "touches": "02_stitch",
     "journeys": "02_stitch",
@@ -67,12 +68,12 @@ class OpenStudy:
     @cached_property
     def config_hash(self) -> str:
         """A fingerprint of what journey.toml says, whatever its layout and comments."""
-        return _hash(self.config.model_dump())
+        return fingerprint(self.config.model_dump())
 
     def parts_hash(self, notebook: str) -> str:
         """A fingerprint of the parts of journey.toml that the tables of a notebook depend on."""
         said = self.config.model_dump()
-        return _hash({part: said[part] for part in PARTS[notebook]})
+        return fingerprint({part: said[part] for part in PARTS[notebook]})
 
     def table(self, name: str) -> nw.LazyFrame[Any]:
         """Open a derived table; refuse one that is missing or was built from other inputs.
@@ -80,6 +81,10 @@ class OpenStudy:
         Raises:
             JourneyError: the table is missing or stale; the message says which notebook to run.
         """
+        return engine.read_parquet(self.current(name))
+
+    def current(self, name: str) -> Path:
+        """Return the path of a derived table that is there and up to date; raise as `table` does."""
         path = self.path(name)
         if not path.exists():
             raise JourneyError(f"{self.name}: the table {name!r} is not built yet. Run {TABLES[name]} first.")
@@ -94,20 +99,24 @@ class OpenStudy:
             )
         if TABLES[name] == "02_stitch" and noted.get("events") != self.fingerprint("events"):
             raise JourneyError(f"{self.name}: the table {name!r} is older than 'events'. Run 02_stitch again.")
-        return engine.read_parquet(path)
+        return path
 
     def raw_marks(self) -> str:
         """A quick mark of the raw files, their names and sizes; 01_ingest itself compares every byte."""
+        from journeykit import overrides, privacy
         from journeykit.raw_files import LocalFile, find_files
 
+        by_hand = self.folder / self.config.identity.overrides
         marks: list[tuple[str, str]] = []
+        if by_hand.is_file():
+            marks.append(("overrides", overrides.mark(self.config, self.folder, privacy.key(ROOT))))
         for source in self.config.sources:
             if source.database or "://" in source.path:  # to ask elsewhere for every table would be slow
                 marks.append((source.database, source.path or source.query))
                 continue
             files = find_files(source, self.folder)
             marks += [(file.name, file.mark() if isinstance(file, LocalFile) else "") for file in files]
-        return _hash(marks)
+        return fingerprint(marks)
 
     def fingerprint(self, name: str) -> str:
         """Return the fingerprint that a derived table was written with, or "" when it is missing."""
@@ -118,10 +127,12 @@ class OpenStudy:
         if self.config.study.as_of:
             moment = pd.Timestamp(self.config.study.as_of)
             return moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
-        last = engine.fetch(self.table("events").select(nw.col("timestamp").max().alias("last")))
-        moment = pd.Timestamp(last["last"].iloc[0])
+        # Not by `table`: who runs the chapters need not start the engine that they use.
+        ((last,),) = engine.rows(f"SELECT max(timestamp) FROM {engine.relation(self.current('events'))}")
+        moment = pd.Timestamp(last)
         return pd.Timestamp(0) if pd.isna(moment) else moment  # a study without events was observed for no time
 
 
-def _hash(said: Any) -> str:
+def fingerprint(said: Any) -> str:
+    """Return a short hash of what something depends on."""
     return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()[:12]

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from journeykit.config import Source, Study
+from journeykit.config_fields import Field
 from journeykit.sql import NULL, identifier, literal
 
 USABLE = "usable "  # before an identifier's name: its value, unless that is blocked
+SAME = "same "  # before an identifier's name: its second value in a row of profiles
 
 
 def one_of(text: str, allowed: Sequence[str]) -> str:
@@ -29,23 +31,26 @@ def one_of(text: str, allowed: Sequence[str]) -> str:
 
 def is_blocked(text: str, plan: Study) -> str:
     """Return the SQL condition that an identifier's value is a placeholder and marks nobody."""
-    blocked = ", ".join(literal(value.lower()) for value in plan.identity.blocked or [""])
     patterns = [f"regexp_matches({text}, {literal(pattern)})" for pattern in plan.identity.blocked_patterns]
-    return f"({' OR '.join([f'lower({text}) IN ({blocked})', *patterns])})"
+    return f"({' OR '.join([_is_listed(text, plan), *patterns])})"
 
 
 def placeholder(text: str, plan: Study) -> str:
     """Return the SQL of a blocked value: as it is where journey.toml lists it, else only that a pattern fits it."""
-    blocked = ", ".join(literal(value.lower()) for value in plan.identity.blocked or [""])
     filler = f"regexp_full_match({text}, '[0-]+')"  # any other match of a pattern may be somebody's number
-    return f"CASE WHEN lower({text}) IN ({blocked}) OR {filler} THEN {text} ELSE '(fits a pattern)' END"
+    return f"CASE WHEN {_is_listed(text, plan)} OR {filler} THEN {text} ELSE '(fits a pattern)' END"
+
+
+def _is_listed(text: str, plan: Study) -> str:
+    blocked = ", ".join(literal(value.lower()) for value in plan.identity.blocked or [""])
+    return f"lower({text}) IN ({blocked})"
 
 
 def fate(source: Source, plan: Study, erased: Mapping[str, Sequence[str]]) -> str:
     """Return the SQL of what is done with a row whatever is wrong with it; see `mapping.part_sql`."""
     gone = [
-        f"coalesce({identifier('id ' + name)} IN ({', '.join(literal(token) for token in erased[name])}), false)"
-        for name in identifiers(source, plan)
+        f"coalesce({identifier('id ' + key)} IN ({', '.join(literal(token) for token in erased[name])}), false)"
+        for key, (name, _) in values(source, plan).items()
         if erased.get(name)
     ]
     cases = ["WHEN is_blank THEN 'blank'", "WHEN is_broken THEN NULL"]
@@ -68,6 +73,8 @@ def reason(source: Source, plan: Study) -> str:
         cases.append(
             f"WHEN {any_time(lambda at, text: f'({text} IS NOT NULL AND {at} IS NULL)')} THEN 'time cannot be read'"
         )
+    elif source.kind == "profiles":  # what has no time was always known
+        cases.append(f"WHEN {identifier('t time')} IS NOT NULL AND \"at\" IS NULL THEN 'time cannot be read'")
     else:
         cases.append(
             f"WHEN {identifier('t time')} IS NULL THEN 'no time' WHEN \"at\" IS NULL THEN 'time cannot be read'"
@@ -107,6 +114,12 @@ def latest(plan: Study) -> str:
 def identifiers(source: Source, plan: Study) -> list[str]:
     """Return the identifiers that a source gives, in the study's order of trust."""
     return [name for name in plan.identity.identifiers if name in source.identifiers]
+
+
+def values(source: Source, plan: Study) -> dict[str, tuple[str, Field]]:
+    """Return each value of an identifier that a row gives: what it is called here, its identifier and its field."""
+    found = {name: (name, source.identifiers[name]) for name in identifiers(source, plan)}
+    return found | {SAME + name: (name, source.same_as[name]) for name in found if name in source.same_as}
 
 
 def times(source: Source) -> dict[str, str]:

@@ -40,7 +40,7 @@ def test_the_smallest_study_is_accepted_with_its_defaults() -> None:
         ({"sessions": {"gap": "half an hour"}}, "is not a duration"),
         ({"identity": {"identifiers": ["users"]}}, "'user' is not declared in identity.identifiers"),
         ({"identity": {"identifiers": ["user"], "devices": ["phone"]}}, "device 'phone' is not in identifiers"),
-        ({"identity": {"identifiers": ["user"], "policy": "strict"}}, "Allowed: 'none', 'graph' or 'graph_strict'"),
+        ({"identity": {"identifiers": ["user"], "policy": "strict"}}, "'device_split', 'graph' or 'graph_strict'"),
         ({"funnels": {"buy": {"steps": ["a"]}}}, "funnels.buy.steps"),
         ({"journeys": {"restart_stages": ["Shop"]}}, "'Shop' is not a stage"),
         ({"sources": [{**GOOD["sources"][0], "preset": "ga5"}]}, "sources.web.preset: 'ga5' is not a preset"),

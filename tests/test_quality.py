@@ -107,9 +107,3 @@ def test_identity_is_known_before_and_after_stitching() -> None:
     assert readings.stitch_findings(table, pd.DataFrame())[0].caveat
     whole = quality.identified(known(make_log("u1: ad | u2: ad"), [1, 2]), PLAN)
     assert readings.stitch_findings(whole, pd.DataFrame())[0].caveat == ""
-
-
-def test_equal_policies_say_that_the_choice_does_not_matter() -> None:
-    same = pd.DataFrame({"policy": ["none", "graph"], "people_n": [401, 401]})
-    assert readings.policies(same) == "Every rule gives the same 401 people: the choice does not matter on this study."
-    assert "are 2 to 3 people" in readings.policies(same.assign(people_n=[2, 3]))

@@ -14,10 +14,12 @@ from typing import Any
 
 import narwhals as nw
 import pandas as pd
+import pyarrow as pa
 import pytest
 from statsmodels.stats.proportion import proportions_ztest
 
-from journeykit import engine, events, funnels, journeys, paths, study, survival
+from journeykit import engine, events, funnels, journeys, ordering, paths, study, survival
+from journeykit.config import Journeys, Sessions
 from journeykit.stats import wilson
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -155,8 +157,9 @@ def test_sparkify_sessions(sparkify: Built) -> None:
     frame = sparkify.frame
     assert frame["session_id"].nunique() == sparkify.expected["sessions"]
     known = frame[frame["person_id"].isin(frame.loc[frame["id_user"].notna(), "person_id"])]
-    by_gap = engine.fetch(journeys.add_sessions(known.drop(columns="session_id"), gap="30m"))
-    assert by_gap["session_id"].nunique() == sparkify.expected["sessions_by_30min_inactivity"]
+    rows = pa.Table.from_pandas(known[list(ordering.NEEDS)], preserve_index=False)  # stored in order
+    by_gap = ordering.order_touches(rows, sessions=Sessions(gap="30m"), journeys=Journeys())
+    assert len(by_gap["session_id"].unique()) == sparkify.expected["sessions_by_30min_inactivity"]
     spans = frame.groupby("session_id")["timestamp"].agg(lambda at: (at.max() - at.min()).total_seconds())
     assert spans.median() == sparkify.expected["session_duration_seconds_median"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from journeykit import engine
-from journeykit.adapters import readable
+from journeykit.adapters import FORMATS, readable
 from journeykit.config import Source
 from journeykit.discover import delimited
 from journeykit.discover.nested import flat
@@ -30,19 +30,8 @@ PACKED_BYTES = 32 * 1024 * 1024  # of a gzipped file that are unpacked to find l
 CONVERTED_BYTES = 64 * 1024 * 1024  # of the largest workbook or event log that is looked at
 MOST_COLUMNS = 1000
 
-ENDINGS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".xes": "xes",
-    ".xlsx": "excel",
-    ".xlsm": "excel",
-}
+ENDINGS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", **FORMATS}
+del ENDINGS[".xls"]  # what is called so is as often a CSV
 TAKEN = (*ENDINGS, ".gz", ".xls")  # of a folder, files with one of these endings are looked at
 
 

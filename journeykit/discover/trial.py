@@ -83,7 +83,8 @@ def _columns(small: Cut, scratch: Path) -> tuple[tuple[str, ...], tuple[str, ...
     if rows.line or not rows.columns:
         return rows.columns, (), not rows.line
     lacking = []
-    for column in mapped_columns(small.source):
+    similar = small.source.similar.columns() if small.source.similar else ()
+    for column in dict.fromkeys([*mapped_columns(small.source), *similar]):
         try:
             rows.text(column, "")
         except JourneyError:
@@ -98,7 +99,7 @@ def events_of(trial: Trial, plan: Study) -> Iterator[Event]:
     shared = f"marketing_channel, value, line, {tokens}"
     sound = "fate IS NULL AND reason IS NULL"
     numbered = f"(SELECT *, row_number() OVER () AS line FROM read_parquet({path_literal(trial.path)}))"
-    if trial.source.kind == "spend" or not trial.rows("1", f"WHERE {sound} LIMIT 1"):
+    if trial.source.kind != "events" or not trial.rows("1", f"WHERE {sound} LIMIT 1"):
         return
     if trial.source.emits:
         unnested = f"(SELECT *, unnest(happenings) AS h FROM {numbered} WHERE {sound})"

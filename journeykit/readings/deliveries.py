@@ -11,7 +11,7 @@ from journeykit.findings import Finding
 from journeykit.stats import wilson
 
 
-def accounting(table: pd.DataFrame, events_n: int | None = None, spend_n: int = 0) -> str:
+def accounting(table: pd.DataFrame, events_n: int | None = None, spend_n: int = 0, profiles_n: int = 0) -> str:
     """Say where the rows went, whether the account balances, and why events are not as many as kept rows."""
     if table.empty:
         return ""
@@ -28,11 +28,10 @@ def accounting(table: pd.DataFrame, events_n: int | None = None, spend_n: int = 
     if events_n is None or events_n == total["kept_n"]:
         return text
     text += f" The {present.count(total['kept_n'])} kept rows are {present.count(events_n)} events"
-    why = " because a wide row, such as an order with several dates, holds several events"
-    if spend_n:
-        of_spend = f"{present.count(spend_n)} rows of daily spend are money and no events"
-        return f"{text}: {of_spend}, and a wide row, such as an order with several dates, holds several events."
-    return text + why + "."
+    wide = "a wide row, such as an order with several dates, holds several events"
+    none = [f"{present.count(spend_n)} rows of daily spend are money and no events"] if spend_n else []
+    none += [f"{present.count(profiles_n)} rows of profiles say who is who and are no events"] if profiles_n else []
+    return f"{text}: {', '.join(none)}, and {wide}." if none else f"{text} because {wide}."
 
 
 def notes(table: pd.DataFrame) -> str:

@@ -28,19 +28,6 @@ def identified(table: pd.DataFrame) -> str:
     return f"{before} of the events carry a verified identity; after stitching, {after} belong to a person who has one."
 
 
-def policies(table: pd.DataFrame) -> str:
-    """Say how much the number of people depends on the policy."""
-    if len(table) < 2:
-        return ""
-    low, high = table["people_n"].min(), table["people_n"].max()
-    if low == high:
-        return f"Every rule gives the same {present.count(low)} people: the choice does not matter on this study."
-    return (
-        f"The same events are {present.count(low)} to {present.count(high)} people, depending on the policy alone. "
-        "Every figure per person in this report inherits that choice."
-    )
-
-
 def sessions(table: pd.DataFrame, gap: str) -> str:
     """Say how many visits there are, how long they last, and the gap that cuts them."""
     if table.empty:

@@ -52,10 +52,11 @@ def execute(
     timeout: int,
     hide: list[tuple[str, str]],
     started: Callable[[str], None],
+    on: str = "",
 ) -> Generator[Result]:
     """Execute chapters, up to `jobs` at a time, and yield each result as it comes.
 
-    Whatever ends the loop (also an exception or a signal) ends the workers and their kernels.
+    Whatever ends the loop (also an exception or a signal) ends the workers and their kernels. `on` names the engine.
     """
     waiting, running = list(work), list[_Running]()
     together = max(1, min(jobs, len(waiting)))
@@ -64,7 +65,7 @@ def execute(
             while waiting and len(running) < together:
                 chapter = waiting.pop(0)
                 started(chapter.chapter.name)
-                running.append(_start(chapter, timeout, hide, together))
+                running.append(_start(chapter, timeout, hide, environment(together, on=on)))
             ended = [one for one in running if one.process.poll() is not None]
             for one in ended:
                 running.remove(one)
@@ -75,7 +76,7 @@ def execute(
         _end(running)
 
 
-def _start(work: Work, timeout: int, hide: list[tuple[str, str]], together: int) -> _Running:
+def _start(work: Work, timeout: int, hide: list[tuple[str, str]], env: dict[str, str]) -> _Running:
     scratch = work.run_dir / SCRATCH / work.chapter.name
     scratch.mkdir(parents=True)
     task = Task(
@@ -94,15 +95,15 @@ def _start(work: Work, timeout: int, hide: list[tuple[str, str]], together: int)
         stdin=subprocess.PIPE,  # never written to: its end tells the worker that the runner is gone
         stdout=log,
         stderr=subprocess.STDOUT,
-        env=environment(together, scratch / "spill"),
+        env={"JOURNEYKIT_SPILL": str(scratch / "spill")} | env,
         start_new_session=True,  # a Ctrl-C in the terminal reaches only the runner, which then ends all
     )
     return _Running(work, task, process, log, time.monotonic())
 
 
-def environment(together: int = 1, spill: Path | None = None) -> dict[str, str]:
+def environment(together: int = 1, on: str = "") -> dict[str, str]:
     """Return the environment of kernels: this package importable, hashes fixed, cores and memory shared out."""
-    env = dict(os.environ)
+    env = dict(os.environ) | ({"JOURNEYKIT_ENGINE": on} if on else {})
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT)] + [path for path in [env.get("PYTHONPATH", "")] if path])
     env["PYTHONHASHSEED"] = "0"
     env["JUPYTER_PREFER_ENV_PATH"] = "1"  # a kernel called python3 in the user's home must not win
@@ -110,8 +111,6 @@ def environment(together: int = 1, spill: Path | None = None) -> dict[str, str]:
     if together > 1 and hasattr(os, "sysconf"):  # each process would take 80 % of the memory by itself
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         env.setdefault("JOURNEYKIT_MEMORY_LIMIT", f"{int(memory * 0.7 / together / 1e6)}MB")
-    if spill:
-        env.setdefault("JOURNEYKIT_SPILL", str(spill))
     return env
 
 

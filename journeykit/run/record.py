@@ -30,7 +30,7 @@ def make_folder(home: Path) -> tuple[str, Path]:
     return run_id, part
 
 
-def facts(planned: Plan, run_id: str, started: datetime, commit: str) -> dict[str, Any]:
+def facts(planned: Plan, run_id: str, started: datetime, commit: str, on: str = "duckdb") -> dict[str, Any]:
     """Return what run.json says about a run, but for its chapters."""
     study, asked = planned.study, planned.study.config.study
     ended = datetime.now(UTC)
@@ -50,13 +50,16 @@ def facts(planned: Plan, run_id: str, started: datetime, commit: str) -> dict[st
         "version": __version__,
         "commit": commit,
         "python": platform.python_version(),
-        "engine": engine.describe(),
+        "engine": engine.describe(on),
         "config_hash": study.config_hash,
         "as_of": as_of,
         "currency": asked.currency,
         "timezone": asked.timezone,
         "overrides": planned.overrides,
-        "asked": {"study": _given(study.folder), "flags": _flags(planned)},
+        "asked": {
+            "study": _given(study.folder),
+            "flags": [*_flags(planned), *(["--engine", on] if engine.master(on) else [])],
+        },
     }
 
 

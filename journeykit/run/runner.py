@@ -75,6 +75,7 @@ def run(
     reports: Path = ROOT / "reports",
     progress: Progress | None = None,
     wait: bool = False,
+    on: str = "duckdb",
 ) -> RunResult:
     """Run the chapters of a study and build its report.
 
@@ -88,6 +89,7 @@ def run(
         reports: folder of all reports.
         progress: told what happens.
         wait: wait while another run uses the study, instead of refusing.
+        on: the engine of the chapters: duckdb, spark, or the master URL of a Spark cluster.
 
     Raises:
         JourneyError: see `plan`; or another run uses the study, or its list of people to forget cannot be read.
@@ -110,9 +112,9 @@ def run(
         stack.callback(shutil.rmtree, part, ignore_errors=True)
         started = datetime.now(UTC)
         commit = record.commit()
-        chapters = _execute(planned, part, run_id, jobs, timeout, progress)
+        chapters = _execute(planned, part, run_id, jobs, timeout, progress, on)
         status = "failed" if any(chapter["status"] == "failed" for chapter in chapters) else "passed"
-        facts = record.facts(planned, run_id, started, commit) | {
+        facts = record.facts(planned, run_id, started, commit, on) | {
             "status": status,
             "chapters": chapters,
             "accounting": record.accounting(part / "tables" / "01_ingest__files.csv"),
@@ -132,7 +134,7 @@ def run(
 
 
 def _execute(
-    planned: Plan, part: Path, run_id: str, jobs: int, timeout: int, progress: Progress
+    planned: Plan, part: Path, run_id: str, jobs: int, timeout: int, progress: Progress, on: str
 ) -> list[dict[str, Any]]:
     """Execute the chapters in order and return them as run.json has them."""
     study = planned.study
@@ -177,7 +179,7 @@ def _execute(
             pool.Work(chapter, part, {"study": given, "run_dir": str(part)} | planned.overrides.get(chapter.name, {}))
             for chapter in group
         ]
-        executing = pool.execute(work, jobs=jobs, timeout=timeout, hide=hide, started=progress.start)
+        executing = pool.execute(work, jobs=jobs, timeout=timeout, hide=hide, started=progress.start, on=on)
         with closing(executing) as results:  # whatever happens here, no worker is left behind
             for result in results:
                 entry = done[result.name]

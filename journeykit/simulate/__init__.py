@@ -18,7 +18,7 @@ from journeykit.simulate import after as later
 from journeykit.simulate import contact, feedback, shop, story, trials, truth, web
 from journeykit.simulate.files import Raw
 from journeykit.simulate.people import make_people
-from journeykit.simulate.plan import END, PLAN
+from journeykit.simulate.plan import END, PLAN, Ints
 
 __all__ = ["simulate"]
 CHUNK = 50_000
@@ -39,9 +39,10 @@ def simulate(out: Path, people: int = 6000, seed: int = 7, chunk: int = CHUNK) -
     raw = Raw(out / "raw")
     total: dict[str, Any] = {}
     clicks = []
+    sample = truth.labelled(people, seed)
     for number, first in enumerate(range(0, people, chunk)):
         rng = np.random.default_rng([seed, number])
-        part, ads = _chunk(rng, min(chunk, people - first), first + 1, number, raw, out / "truth")
+        part, ads = _chunk(rng, min(chunk, people - first), first + 1, number, raw, out / "truth", sample)
         total = truth.add(total, part)
         clicks.append(ads)
     costs, spent = contact.spend(pd.concat(clicks), np.random.default_rng([seed, 2**31]), people)
@@ -56,7 +57,7 @@ def simulate(out: Path, people: int = 6000, seed: int = 7, chunk: int = CHUNK) -
 
 
 def _chunk(
-    rng: np.random.Generator, n: int, first: int, number: int, raw: Raw, folder: Path
+    rng: np.random.Generator, n: int, first: int, number: int, raw: Raw, folder: Path, sample: Ints
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Tell and write one chunk of people; return its sums and its ad clicks."""
     people = make_people(rng, n, first)
@@ -89,6 +90,7 @@ def _chunk(
     identifiers = identifiers.assign(person=person[identifiers["row"].to_numpy(dtype=np.int64)])
     identifiers = identifiers.sort_values(["identifier", "person", "value"])[["identifier", "value", "person"]]
     truth.append(folder / "identities.csv", identifiers, fresh)
+    truth.append(folder / "labels.csv", truth.label_table(identifiers, sample), fresh)
     truth.append(folder / "people.csv", truth.person_table(people, told), fresh)
     truth.append(folder / "care_plans.csv", truth.plan_table(people, after), fresh)
     truth.append(folder / "devices_shared.csv", truth.shared_devices(people, events), fresh)

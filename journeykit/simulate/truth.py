@@ -17,6 +17,7 @@ from journeykit.simulate.story import Story
 
 BUY = ("product_view", "add_to_cart", "shipping_cost_shown", "checkout_start", "order_placed")
 WITHIN = 30 * DAY
+LABELLED = 500  # people whose identifiers are told in labels.csv
 
 
 def reached(events: pd.DataFrame, steps: tuple[str, ...] = BUY, within: int = WITHIN) -> Ints:
@@ -202,6 +203,18 @@ def plan_table(people: pd.DataFrame, after: After) -> pd.DataFrame:
             **{name: plans[name].astype(int) for name in PLAN.hazard_ratios},
         }
     )
+
+
+def labelled(people: int, seed: int) -> Ints:
+    """Return the numbers of the people of the labelled sample, of a stream of random numbers of its own."""
+    drawn: Ints = np.random.default_rng([seed, 2**31 + 1]).choice(people, min(LABELLED, people), replace=False) + 1
+    return drawn
+
+
+def label_table(identifiers: pd.DataFrame, sample: Ints) -> pd.DataFrame:
+    """Return identifier, value and person of the people of a sample, without what several people share."""
+    owners = identifiers.groupby(["identifier", "value"])["person"].transform("nunique")
+    return identifiers[identifiers["person"].isin(sample) & (owners == 1)]
 
 
 def shared_devices(people: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,231 @@
+"""How much the answers depend on the stitching policy: every headline figure of the report under each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from journeykit import agreement, attribution, churn, engine, funnels, identity, labels, ordering, survival
+from journeykit.errors import JourneyError, nearest
+from journeykit.stats import not_enough, wilson
+from journeykit.study import OpenStudy, fingerprint
+
+FIGURES = ("figure", "unit", "value", "value_low", "value_high", "n")
+AGREEMENT = ("b_cubed_precision", "b_cubed_recall", "pairwise_precision", "pairwise_recall")
+COLUMNS = ("policy", "used", *FIGURES, "moved_n", "moved_of_n")
+SCORES = ("policy", "used", *AGREEMENT, "labelled_events_n", "labelled_people_n")
+# What a touch needs for the headline figures; the rest would only make the sort dearer.
+NEEDED = ("event_id", "timestamp", "source", "source_row", "event", "channel", "marketing_channel", "touchpoint",
+          "stage", "value", "person_id")  # fmt: skip
+
+
+def figures(study: OpenStudy, policies: Sequence[str] = identity.POLICIES) -> pd.DataFrame:
+    """Return the headline figures of the report under each stitching policy, and how many people each one moves.
+
+    The figures are those of the chapters, by the chapters' own functions: people (02), the share that completes the
+    first funnel and the median days that it takes (04), the share still there at the horizon (07), the share of
+    conversions with a known channel (06). A person of the study's own policy is *moved* by another one that does not
+    give it exactly the same events. Rival: an interval for "identity error", which nobody can compute without labels;
+    a range over rules is no interval, and the truth may lie outside it.
+
+    Args:
+        study: with the tables of 01 and 02 built.
+        policies: some of `identity.POLICIES`.
+
+    Returns:
+        One row per policy and figure: policy, used (whether it is the study's own), figure, unit, value with its 95 %
+        interval (of sampling alone; none for counts), n, moved_n of moved_of_n people. It is kept in derived/, so that
+        the same is not computed twice.
+
+    Raises:
+        JourneyError: a policy is not known.
+    """
+    return _made(study, policies, "policies")
+
+
+def scores(study: OpenStudy, policies: Sequence[str] = identity.POLICIES) -> pd.DataFrame:
+    """Return how well each policy agrees with the labelled sample of `[identity] labels`.
+
+    Measured over the events that carry an identifier of the sample, so that people with many events count more; by B³,
+    and over pairs (see `agreement`).
+
+    Returns:
+        One row per policy: policy, used, precision and recall by B³ and over pairs, labelled_events_n,
+        labelled_people_n. Empty, with its reason, without a sample.
+
+    Raises:
+        JourneyError: a policy is not known.
+    """
+    table = _made(study, policies, "agreement")
+    if table.empty:
+        return not_enough(SCORES, "no labelled sample: [identity] labels names no file, or no event carries one of it")
+    return table
+
+
+def band(table: pd.DataFrame) -> pd.DataFrame:
+    """Return how far each headline figure moves between the policies that join devices to people.
+
+    `none` is left out of the range, because it answers another question: what devices did, not people.
+
+    Args:
+        table: of `figures`.
+
+    Returns:
+        One row per figure: figure, unit, value under the study's own policy with its 95 % interval (of sampling
+        alone), lowest and highest under any policy, and which that is.
+    """
+    rows = []
+    for name, under in table.groupby("figure", sort=False):
+        used = under[under["used"]]
+        joined = under[under["policy"] != "none"].sort_values("used", ascending=False)  # of equal ones, the used one
+        if len(used) and len(joined):
+            low, high = joined.loc[joined["value"].idxmin()], joined.loc[joined["value"].idxmax()]
+            own = used[["unit", "value", "value_low", "value_high"]].iloc[0]
+            ends = (low["value"], low["policy"], high["value"], high["policy"])
+            rows.append((name, *own, *ends))
+    columns = ["figure", "unit", "value", "value_low", "value_high", "lowest", "lowest_by", "highest", "highest_by"]
+    return (
+        pd.DataFrame(rows, columns=columns) if rows else not_enough(columns, "no policy that joins devices was asked")
+    )
+
+
+def moved(table: pd.DataFrame) -> pd.DataFrame:
+    """Return how many people each policy finds, and the share of the study's people whose events it gives differently.
+
+    Returns:
+        One row per policy: policy, used, people_n, moved_n of moved_of_n, moved_share (a count of all: no interval).
+    """
+    first = table[table["figure"] == "People"]
+    out = first[["policy", "used"]].assign(people_n=first["value"].astype("int64"))
+    out = out.assign(moved_n=first["moved_n"], moved_of_n=first["moved_of_n"])
+    return out.assign(moved_share=out["moved_n"] / out["moved_of_n"]).reset_index(drop=True)
+
+
+def _made(study: OpenStudy, policies: Sequence[str], name: str) -> pd.DataFrame:
+    """One of the two tables; both are made when what they depend on has changed."""
+    for policy in policies:
+        if policy not in identity.POLICIES:
+            raise JourneyError(
+                f"policies: {policy!r} is not a policy.{nearest(policy, identity.POLICIES)} "
+                f"Allowed: {', '.join(identity.POLICIES)}."
+            )
+    sample = labels.read(study)
+    said = [study.fingerprint("touches"), study.config_hash, list(policies), sample.to_csv(index=False)]
+    note = {"fingerprint": fingerprint(said)}
+    if any(study.fingerprint(table) != note["fingerprint"] for table in ("policies", "agreement")):
+        found, scored = _compared(study, policies, sample)
+        engine.write_parquet(engine.lazy(found), study.path("policies"), note)
+        engine.write_parquet(engine.lazy(scored), study.path("agreement"), note)
+    return engine.fetch(engine.read_parquet(study.path(name)))
+
+
+def _compared(study: OpenStudy, policies: Sequence[str], sample: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    own, events = study.config.identity, study.table("events")
+    found, scored = [], []
+    baseline = engine.materialise(study.table("touches").select("event_id", _own="person_id"), "sensitivity_own")
+    for policy in policies:
+        stitched = identity.stitch(events, own.model_copy(update={"policy": policy}), study.table("links")).events
+        said: dict[str, Any] = {"policy": policy, "used": policy == own.policy}
+        with TemporaryDirectory(prefix="journeykit-") as folder:
+            touches = _touches(stitched.select(*NEEDED, *_sessions_by(study)), study, Path(folder) / "touches.parquet")
+            both = touches.select("event_id", "person_id").join(baseline, on="event_id", how="inner")
+            found.append(headline(touches, study).assign(**said, **_moved(both)))
+        score = _score(stitched, study, sample)
+        scored += [{**said, **score}] if score else []
+    types = {"value": float, "value_low": float, "value_high": float}
+    return (
+        pd.concat(found, ignore_index=True)[list(COLUMNS)].astype(types),
+        pd.DataFrame(scored, columns=list(SCORES)),
+    )
+
+
+def _sessions_by(study: OpenStudy) -> list[str]:
+    return [f"id_{study.config.sessions.identifier}"] if study.config.sessions.identifier else []
+
+
+def _touches(events: nw.LazyFrame[Any], study: OpenStudy, path: Path) -> nw.LazyFrame[Any]:
+    plan = study.config
+    work = partial(ordering.order_touches, sessions=plan.sessions, journeys=plan.journeys, timezone=plan.study.timezone)
+    engine.write_in_order(events, path, {}, by="person_id", order=engine.ORDER, work=work)
+    return engine.materialise(engine.read_parquet(path), "sensitivity_touches")
+
+
+def headline(touches: Any, study: OpenStudy) -> pd.DataFrame:
+    """Return the headline figures of a study over some touches.
+
+    Returns:
+        One row per figure that the study declares: figure, unit (people, share, days), value, value_low, value_high, n.
+    """
+    plan, as_of = study.config, study.as_of()
+    table = engine.lazy(touches)
+    people_n = int(engine.fetch(table.select(n=nw.col("person_id").n_unique()))["n"].iloc[0])
+    rows: list[tuple[Any, ...]] = [("People", "people", people_n, None, None, people_n)]
+    if plan.funnels:
+        chosen = funnels.choose(plan)
+        options: dict[str, Any] = {"steps": chosen.steps, "within": chosen.within, "on": chosen.on, "per": chosen.per}
+        steps = funnels.funnel(table, **options)
+        end = steps.iloc[-1]
+        bounds = (end["share_of_start"], end["share_of_start_low"], end["share_of_start_high"])
+        rows.append((f"{steps['step'].iloc[0]} → {end['step']}", "share", *bounds, int(steps["n"].iloc[0])))
+        time = funnels.time_to_convert(table, **options)
+        if len(time):
+            first = time.iloc[0]
+            bounds = (first["median_days"], first["median_days_low"], first["median_days_high"])
+            rows.append(("Median time to convert", "days", *bounds, int(first["n"])))
+    if plan.churn:
+        choice = churn.choose(plan.churn)
+        spells = survival.spells(table, start=choice.start, end=choice.end, as_of=as_of)
+        curve = survival.survival_curve(spells, times=[choice.horizon_days]) if len(spells) else spells
+        if len(curve):
+            last = curve.iloc[-1]
+            bounds = (last["survival_share"], last["survival_share_low"], last["survival_share_high"])
+            rows.append((f"Still there after {choice.horizon_days:g} days", "share", *bounds, len(spells)))
+    if plan.attribution:
+        setting = attribution.settings(plan)
+        chosen_by = {name: setting[name] for name in ("conversion", "lookback", "exclude")}
+        paths = attribution.conversion_paths(attribution.person_paths(table, **chosen_by, as_of=as_of))
+        if len(paths):
+            n, known = int(paths["conversions_n"].sum()), int(paths.loc[paths["path"] != "", "conversions_n"].sum())
+            rows.append(("Conversions with a known channel", "share", known / n if n else None, *wilson(known, n), n))
+    return pd.DataFrame(rows, columns=list(FIGURES))
+
+
+def _moved(both: nw.LazyFrame[Any]) -> dict[str, int]:
+    """Count the people of the study's policy that the other one does not find with exactly the same events."""
+    pairs = engine.materialise(both.select("_own", "person_id").unique(), "sensitivity_pairs")
+    split = pairs.group_by("_own").agg(parts_n=nw.len())
+    merged = pairs.group_by("person_id").agg(owners_n=nw.len())
+    joined = pairs.join(split, on="_own", how="inner").join(merged, on="person_id", how="inner")
+    same = joined.filter(nw.col("parts_n") == 1, nw.col("owners_n") == 1)
+    of_n = int(engine.fetch(split.select(n=nw.len()))["n"].iloc[0])
+    return {"moved_n": of_n - int(engine.fetch(same.select(n=nw.len()))["n"].iloc[0]), "moved_of_n": of_n}
+
+
+def _score(stitched: nw.LazyFrame[Any], study: OpenStudy, sample: pd.DataFrame) -> dict[str, Any]:
+    """Compare with the labelled sample: an event belongs to whom its most trusted labelled identifier belongs to."""
+    if sample.empty:
+        return {}
+    table, names = stitched, [name for name in study.config.identity.identifiers if name in set(sample["id_name"])]
+    for name in names:
+        mine = sample.loc[sample["id_name"] == name, ["id_token", "label"]]
+        mine = mine.rename(columns={"id_token": f"id_{name}", "label": f"_label_{name}"})
+        table = table.join(engine.beside(mine, table), on=f"id_{name}", how="left")
+    table = table.with_columns(_label=nw.coalesce(*[f"_label_{name}" for name in names]))
+    counted = table.filter(~nw.col("_label").is_null()).group_by("person_id", "_label").agg(n=nw.len())
+    cells = engine.fetch(counted, limit=20_000_000).sort_values(["person_id", "_label"])
+    if cells.empty:
+        return {}
+    found, truth = (np.repeat(cells[name].to_numpy(), cells["n"].to_numpy()) for name in ("person_id", "_label"))
+    shares = (*agreement.b_cubed(found, truth), *agreement.pairwise(found, truth))
+    return {
+        **dict(zip(AGREEMENT, shares, strict=True)),
+        "labelled_events_n": len(truth),
+        "labelled_people_n": int(cells["_label"].nunique()),
+    }
