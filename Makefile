@@ -27,7 +27,7 @@ test: .venv/.ready ## lint, types, a fresh report, all tests, all notebooks
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m journeykit run laptop_store
-	$(PY) -m pytest tests journeykit --doctest-modules -q -n 2 --dist loadfile
+	$(PY) -m pytest tests journeykit --doctest-modules -q -n 2 --dist loadfile --no-loadscope-reorder
 	$(PY) -m pytest notebooks -q --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval_sanitize.cfg
 
 lab: .venv/.ready ## open JupyterLab in the same environment

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from journeykit import erasure, labels, overrides
+from journeykit import list_quality
 from journeykit.adapters import format_of
 from journeykit.config import Source, Study
 from journeykit.discover import samples
@@ -47,20 +47,12 @@ def problems(plan: Study, folder: Path) -> list[str]:
     Columns that are not there, a wrong unit, format, zone or delimiter, rules that leave nothing, rows that most of
     the time would be quarantined. Also what is wrong with the lists kept by hand: erasure, overrides and labels.
     """
-    return [*examine(plan, folder).problems, *_of_lists(plan, folder)]
-
-
-def _of_lists(plan: Study, folder: Path) -> Iterator[str]:
-    for read in (erasure.tokens, overrides.read, labels.sample):
-        try:
-            read(plan, folder, SECRET)
-        except JourneyError as error:
-            yield str(error)
+    return [*examine(plan, folder).problems, *list_quality.problems(plan, folder, SECRET)]
 
 
 def hints(plan: Study, folder: Path) -> list[str]:
     """Return what need not be wrong but deserves a look: empty identifiers, events without a touchpoint, and so on."""
-    return examine(plan, folder).hints
+    return [*examine(plan, folder).hints, *list_quality.empty(plan, folder)]
 
 
 def examine(plan: Study, folder: Path) -> Found:
@@ -251,13 +243,14 @@ def _all_left_out(source: Source, trials: Sequence[Trial], rows_n: int) -> str:
         few = len(there) <= 20 and not private
         shown = ", ".join(repr(value) for value, _ in there.most_common(4)) if few and there else ""
         if key == "where" and not any(_is_one_of(value, values) for value in there):
-            said.append(f"{key} ({column} = {values})" + (f", and the column holds {shown}" if shown else ""))
+            said.append(f"{key} ({column} = {values}; {f'it holds {shown}' if shown else 'it holds none of them'})")
         elif key == "where_not" and there and all(_is_one_of(value, values) for value in there):
             said.append(f"{key} ({column} = {values})")
-    rule = "; ".join(said) or "; ".join(f"{key} ({column} = {values})" for key, column, values in rules)
+    # Where no rule does it alone, all together do.
+    rule = " and ".join(said or [f"{key} ({column} = {values})" for key, column, values in rules])
     return (
-        f"sources.{source.name}: {rule} excludes all of the first {rows_n} rows of {_file(trials)}. "
-        "Mend the rule or drop it."
+        f"sources.{source.name}: no row of {_file(trials)} is left ({rows_n:,} tried), because of {rule}. "
+        "Mend the values there, or drop the rule."
     )
 
 
@@ -316,13 +309,15 @@ def _without_touchpoint(plan: Study, events: Counter[str]) -> Iterator[str]:
     )
     if not unmapped:
         return
-    share = sum(unmapped.values()) / sum(events.values())
+    n, total = sum(unmapped.values()), sum(events.values())
+    share = n / total
+    part = f"{100 * share:.0f} % of the" if share >= 0.01 else f"{n:,} of {total:,}"
     names = ", ".join(repr(name) for name, _ in unmapped.most_common(SHOWN))
     more = f" and {len(unmapped) - SHOWN} more" if len(unmapped) > SHOWN else ""
     limit = plan.stops.max_unmapped_share
     stop = f" stops.max_unmapped_share is {limit:g}: the run would stop." if limit is not None and share > limit else ""
     yield (
-        f"stages: {100 * share:.0f} % of the events that were tried are on no touchpoint ({names}{more}).{stop} "
+        f"stages: {part} events that were tried are on no touchpoint ({names}{more}).{stop} "
         "Add them to [[stages]] if they belong to the journey."
     )
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from journeykit.config_base import Duration, Limit, Name, Names, Part, Zone
+from journeykit.config_base import Duration, Limit, Name, Names, Part, Zone, fits
 from journeykit.config_questions import Attribution, Churn, Covariate, Experiment, Funnel, Metric, Plan
 from journeykit.config_sources import Emit, Rule, Scale, Source, Stops, Time
 from journeykit.durations import seconds
@@ -107,8 +107,6 @@ class Identity(Part):
     """At gmail.com and googlemail.com, addresses that differ in dots or after a + are one, as they are to Google."""
     caps: dict[Name, Limit] = {}
     """Identifier = how many values one person may have: `"1"`, or `"5 per 365d"`. What would join more joins nobody."""
-    max_people_per_device: Annotated[int, Field(ge=1)] = 1
-    """A device seen with more people than this counts as shared; only `"graph_strict"` asks."""
     shared_gap: Duration = "30m"
     """On a shared device a longer silence ends a visit; anonymous events go to a sign-in of the same visit."""
     policy: Literal["none", "last_login", "device_split", "graph", "graph_strict"] = "graph_strict"
@@ -119,19 +117,35 @@ class Identity(Part):
     """CSV (identifier, value, person) of people whom you know; 02_stitch measures each policy against it."""
 
     @model_validator(mode="after")
-    def _devices_are_identifiers(self) -> Identity:
-        for name in self.devices:
-            if name not in self.identifiers:
-                raise ValueError(f"device {name!r} is not in identifiers ({', '.join(self.identifiers)})")
-        for name in self.caps:
-            if name not in self.identifiers:
-                raise ValueError(f"capped {name!r} is not in identifiers ({', '.join(self.identifiers)})")
-            if name in self.devices:
-                raise ValueError(f"capped {name!r} is a device; max_people_per_device says when a device is shared")
-        for name in self.phones:
-            if name not in self.identifiers:
-                raise ValueError(f"phone {name!r} is not in identifiers ({', '.join(self.identifiers)})")
+    def _names_agree(self) -> Identity:
+        said = {"identifiers": self.identifiers, "devices": self.devices, "phones": self.phones}
+        problems = [
+            f"{key} holds {name!r} more than once; name each identifier once"
+            for key, names in said.items()
+            for name in sorted({name for name in names if names.count(name) > 1})
+        ]
+        known = list(dict.fromkeys(self.identifiers))
+        for kind, names in (("device", self.devices), ("capped", self.caps), ("phone", self.phones)):
+            problems += [
+                f"{kind} {name!r} is not in identifiers ({', '.join(known)}).{nearest(name, known)}"
+                for name in dict.fromkeys(names)
+                if name not in known
+            ]
+        problems += [
+            f"capped {name!r} is a device; a device of several people is shared in any case"
+            for name in self.caps
+            if name in self.devices
+        ]
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
+
+    @field_validator("blocked_patterns")
+    @classmethod
+    def _can_be_matched(cls, patterns: list[str]) -> list[str]:
+        for pattern in patterns:
+            fits([""], pattern)
+        return patterns
 
     @field_validator("phone_region")
     @classmethod

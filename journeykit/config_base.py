@@ -21,6 +21,24 @@ def _zone(value: Any) -> str:
     return str(value)
 
 
+def fits(values: list[str], pattern: str) -> list[bool]:
+    """Say which values a regular expression fits somewhere, in the dialect of the engine (RE2), or raise ValueError.
+
+    >>> fits(["000", "c0"], "^[0-]+$")
+    [True, False]
+    """
+    import pyarrow as pa  # here, because a configuration without a pattern of its own needs none of it
+    import pyarrow.compute as pc
+
+    try:
+        found = pc.match_substring_regex(pa.array(values, pa.string()), pattern)
+    except pa.ArrowInvalid as error:
+        raise ValueError(
+            f"{pattern!r} is not a regular expression: {str(error).partition('expression: ')[2]}"
+        ) from None
+    return [bool(fitting) for fitting in found.to_pylist()]
+
+
 Zone = Annotated[str, BeforeValidator(_zone)]
 ZoneOrHeader = Annotated[str, BeforeValidator(lambda value: value if value == "header" else _zone(value))]
 Duration = Annotated[str, BeforeValidator(duration)]

@@ -111,7 +111,8 @@ def _refuse_useless(plan: Study) -> None:
         if n:
             found.append(f"sources.{source.name}: none of its {n:,} rows can be used; most often: {reason}")
     if found:
-        raise JourneyError("\n".join([*found, "Mend the mapping of these sources in journey.toml, then run again."]))
+        which = "this source" if len(found) == 1 else "these sources"
+        raise JourneyError("\n".join([*found, f"Mend the columns of {which} in journey.toml, then run again."]))
 
 
 def _name_touchpoints(plan: Study) -> None:

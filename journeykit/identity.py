@@ -75,7 +75,7 @@ def stitch(events: Any, plan: Identity, declared: Any = None, as_of: pd.Timestam
     intervals = [_own(found, groups, numbers, plan), _spells(resolved, groups, numbers, plan)]
     people = nw.concat([moved(part, table) for part in intervals]).select(*PEOPLE)
     order = ["person_id", "id_name", "id_token", "valid_from"]
-    return Stitched(stitched, kept(people, "identity_people").sort(*order), groups.shared)
+    return Stitched(stitched, people.sort(*order), groups.shared)
 
 
 def _combinations(table: nw.LazyFrame[Any], names: list[str]) -> nw.LazyFrame[Any]:
@@ -149,7 +149,10 @@ def _with_person(
 
 def _own(found: graph.Graph, groups: graph.Groups, numbers: nw.LazyFrame[Any], plan: Identity) -> nw.LazyFrame[Any]:
     """One row per identifier that belongs to one person at all times."""
-    ends = [found.pairs.select("together", node=nw.col(end)) for end in ("left", "right")]
+    pairs, own = found.pairs, groups.of.select("node")
+    for end in ("left", "right"):  # a shared identifier joins nobody
+        pairs = pairs.join(own, left_on=end, right_on="node", how="semi")
+    ends = [pairs.select("together", node=nw.col(end)) for end in ("left", "right")]
     links = nw.concat(ends).group_by("node").agg(links_n=nw.len(), together=nw.col("together").min())
     known = found.tokens.filter(nw.col("events_n") > 0).join(groups.of, on="node", how="inner")
     known = kept(known.join(numbers, on="group", how="inner").join(links, on="node", how="left"), "identity_known")

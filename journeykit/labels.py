@@ -60,6 +60,16 @@ def sample(plan: Study, folder: Path, secret: bytes) -> pd.DataFrame:
     return found
 
 
+def why_none(opened: OpenStudy) -> str:
+    """Return why there is nothing to measure policies against: no sample, an empty one, or one of nobody who occurs."""
+    name = opened.config.identity.labels
+    if not name:
+        return "no labelled sample: [identity] labels names no file"
+    if lists.is_empty(opened.folder / name, COLUMNS):
+        return f"the labelled sample {name} holds no line below its header"
+    return f"no event carries an identifier of the labelled sample {name}, people to forget left out"
+
+
 def mark(plan: Study, folder: Path, secret: bytes) -> str:
     """Return a keyed hash of the sample's bytes, "" where there is none: it changes when the sample does."""
     path = folder / plan.identity.labels

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from journeykit.config import Identity, Study
+from journeykit.config_base import fits
 from journeykit.errors import JourneyError, nearest
 
 
@@ -58,6 +59,14 @@ def read(path: Path, columns: Sequence[str], one: str, problem: Callable[[Listed
     return found
 
 
+def is_empty(path: Path, columns: Sequence[str]) -> bool:
+    """Say whether a list holds nothing below its header; one that cannot be read is not empty."""
+    try:
+        return not any(True for _ in _rows(path, columns, "line"))
+    except JourneyError:
+        return False
+
+
 def refuse(path: Path, problems: Sequence[str]) -> None:
     """Raise JourneyError with all problems of a list, where there are any."""
     if problems:
@@ -70,8 +79,15 @@ def _rows(path: Path, columns: Sequence[str], one: str) -> Iterator[tuple[int, d
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            header = [name.strip().lower() for name in next(reader, [])]
+            first = next(reader, [])
+            header = [name.strip().lower() for name in first]
             if not set(columns) <= set(header):
+                mark = _separator(first, columns)
+                if mark:
+                    raise JourneyError(
+                        f"{path.name}: the columns are separated by {mark}, and they are to be separated by commas. "
+                        f"Save it with commas; the first line is '{','.join(columns)}' then."
+                    )
                 raise JourneyError(
                     f"{path.name}: the first line is not a header with the columns {', '.join(columns[:-1])} and "
                     f"{columns[-1]}. Write '{','.join(columns)}' there and one {one} a line below."
@@ -87,6 +103,15 @@ def _rows(path: Path, columns: Sequence[str], one: str) -> Iterator[tuple[int, d
         raise JourneyError(f"{path.name}: cannot be read as CSV in UTF-8: {error}. Save it as such.") from None
 
 
+def _separator(header: Sequence[str], columns: Sequence[str]) -> str:
+    """Return the name of what separates the columns of a header instead of commas, "" where nothing does."""
+    line = ",".join(header).lower().replace('"', "")
+    for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars (|)")):
+        if set(columns) <= {cell.strip() for cell in line.split(mark)}:
+            return name
+    return ""
+
+
 def identifier_problem(name: str, value: str, plan: Study) -> str:
     """Return what is wrong with an identifier's name or value in a list, or ""."""
     identity: Identity = plan.identity
@@ -97,4 +122,6 @@ def identifier_problem(name: str, value: str, plan: Study) -> str:
         return f"no value of {name!r} is given"
     if value.lower() in (blocked.lower() for blocked in identity.blocked):
         return f"the value of {name!r} is in identity.blocked, so it marks nobody"
+    if any(fits([value], pattern)[0] for pattern in identity.blocked_patterns):
+        return f"the value of {name!r} fits identity.blocked_patterns, so it marks nobody"
     return ""

@@ -81,11 +81,16 @@ def _row_key(source: Source, texts: Mapping[str, str], rows: Rows) -> str:
     """The SQL of what makes two rows the same: the natural key, the id, or the whole row where it has none."""
     if source.natural_key:
         parts = ", ".join(f"coalesce(trim({texts[name]}), '')" for name in source.natural_key)
-        return f"md5_number(concat_ws(chr(31), {parts}))"
+        return _key(f"concat_ws(chr(31), {parts})")
     if not source.event_id:
-        return f"md5_number({rows.whole()})"
+        return _key(rows.whole())
     given = origin_sql(source.event_id, lambda name: f"nullif(trim({texts[name]}), '')")
-    return f"md5_number(coalesce({given}, {rows.whole()}))"
+    return _key(f"coalesce({given}, {rows.whole()})")
+
+
+def _key(text: str) -> str:
+    """The SQL of a text's hash of 128 bits, as a UUID: the engine would write so large an integer as a fraction."""
+    return f"CAST(md5({text}) AS UUID)"
 
 
 def _column(name: str) -> str:
@@ -181,7 +186,7 @@ def _listed(source: Source, plan: Study, secret: bytes) -> dict[str, str]:
         f"THEN {_record(source, plan, secret)} END",
         "row_key": "row_key",
         "sequence": f"TRY_CAST({_column(source.sequence)} AS BIGINT)" if source.sequence else "CAST(NULL AS BIGINT)",
-        "once_key": f"md5_number({_column(source.once_per)})" if source.once_per else "CAST(NULL AS HUGEINT)",
+        "once_key": _key(_column(source.once_per)) if source.once_per else "CAST(NULL AS UUID)",
         "lag_us": f"epoch_us(received_at) - epoch_us({identifier(next(iter(times(source))))})"
         if source.received and source.kind != "profiles"  # to be known is no event that could come late
         else "CAST(NULL AS BIGINT)",

@@ -112,9 +112,13 @@ def amount(value: float | None, unit: str) -> str:
 
     >>> amount(0.5, "share"), amount(1.84, "ratio"), amount(12.25, "EUR"), amount(0.361, "score"), amount(5, "points")
     ('50.0 %', '× 1.84', 'EUR 12', '0.36', '5.0 points')
+    >>> amount(1.5, "days"), amount(0.02, "days")  # less than a day in hours, minutes or seconds
+    ('1.5 days', '29 min')
     """
     if missing(value):
         return NONE
+    if unit == "days" and 0 < float(value or 0) < 1:
+        return seconds(86_400 * float(value or 0))
     if unit == "score":
         return number(value, 2).replace("-", "−")
     simple = {"share": share, "days": days, "seconds": seconds, "": number}
@@ -134,7 +138,11 @@ def amount_interval(low: float | None, high: float | None, unit: str) -> str:
 
     >>> amount_interval(1.5, 2.25, "ratio"), amount_interval(9, 12, "EUR"), amount_interval(0.328, 0.394, "score")
     ('1.50–2.25', '9–12', '0.33–0.39')
+    >>> amount_interval(1.5, 3, "days"), amount_interval(0.02, 1.5, "days")  # each bound in its own unit
+    ('1.5–3.0', '29 min to 1.5 days')
     """
+    if unit == "days" and not missing(low) and not missing(high) and float(low or 0) < 1:
+        return f"{amount(low, unit)} to {amount(high, unit)}"
     digits = {"ratio": 2, "score": 2, "people": 0, "orders": 0}.get(unit, 0 if len(unit) == 3 and unit.isupper() else 1)
     return interval(low, high, unit, digits)
 

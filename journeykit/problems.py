@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from journeykit.errors import nearest
+from journeykit.problem_forms import FORMS, form
 
 
 def say(item: Any, raw: dict[str, Any], model: type[BaseModel]) -> list[str]:
@@ -19,11 +20,21 @@ def say(item: Any, raw: dict[str, Any], model: type[BaseModel]) -> list[str]:
     if kind == "missing":
         return [f"{location}: missing. This key is required; add it."]
     if kind == "value_error":
-        lines = str(item["ctx"]["error"]).split("\n")
-        return [f"{location}: {line}." if location else f"{line.rstrip('.')}." for line in lines]
+        lines = [_ended(line) for line in str(item["ctx"]["error"]).split("\n")]
+        return [f"{location}: {line}" if location else line for line in lines]
     if kind == "literal_error":
         return [f"{location}: found {found!r}. Allowed: {item['ctx']['expected']}."]
-    return [f"{location}: found {found!r}. {item['msg']}."]
+    if kind in FORMS:
+        return [f"{location}: found {_brief(found)}. {form(item['loc'], found, model)}"]
+    return [f"{location}: found {found!r}. {_ended(item['msg'])}"]
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "?")) else f"{sentence}."
+
+
+def _brief(found: Any) -> str:
+    return "a table" if isinstance(found, dict) else "a list" if isinstance(found, list) else repr(found)
 
 
 def _where(loc: tuple[int | str, ...], raw: Any) -> str:

@@ -14,11 +14,13 @@ import pandas as pd
 
 from journeykit import agreement, attribution, churn, engine, funnels, identity, labels, ordering, survival
 from journeykit.errors import JourneyError, nearest
-from journeykit.stats import not_enough, wilson
+from journeykit.stats import clustered, not_enough, wilson
 from journeykit.study import OpenStudy, fingerprint
 
 FIGURES = ("figure", "unit", "value", "value_low", "value_high", "n")
-AGREEMENT = ("b_cubed_precision", "b_cubed_recall", "pairwise_precision", "pairwise_recall")
+B_CUBED = ("b3_precision_share", "b3_recall_share")
+PAIRS = ("pairs_precision_share", "pairs_recall_share")
+AGREEMENT = (*(f"{name}{end}" for name in B_CUBED for end in ("", "_low", "_high")), *PAIRS)
 COLUMNS = ("policy", "used", *FIGURES, "moved_n", "moved_of_n")
 SCORES = ("policy", "used", *AGREEMENT, "labelled_events_n", "labelled_people_n")
 # What a touch needs for the headline figures; the rest would only make the sort dearer.
@@ -65,7 +67,7 @@ def scores(study: OpenStudy, policies: Sequence[str] = identity.POLICIES) -> pd.
     """
     table = _made(study, policies, "agreement")
     if table.empty:
-        return not_enough(SCORES, "no labelled sample: [identity] labels names no file, or no event carries one of it")
+        return not_enough(SCORES, labels.why_none(study))
     return table
 
 
@@ -83,17 +85,17 @@ def band(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for name, under in table.groupby("figure", sort=False):
+        under = under.dropna(subset="value")
+        under = under.sort_values("used", ascending=False, ignore_index=True)  # of equal ones, the used one first
         used = under[under["used"]]
-        joined = under[under["policy"] != "none"].sort_values("used", ascending=False)  # of equal ones, the used one
-        if len(used) and len(joined):
+        joined = under[under["used"] | (under["policy"] != "none")]
+        if len(used):
             low, high = joined.loc[joined["value"].idxmin()], joined.loc[joined["value"].idxmax()]
             own = used[["unit", "value", "value_low", "value_high"]].iloc[0]
             ends = (low["value"], low["policy"], high["value"], high["policy"])
             rows.append((name, *own, *ends))
     columns = ["figure", "unit", "value", "value_low", "value_high", "lowest", "lowest_by", "highest", "highest_by"]
-    return (
-        pd.DataFrame(rows, columns=columns) if rows else not_enough(columns, "no policy that joins devices was asked")
-    )
+    return pd.DataFrame(rows, columns=columns) if rows else not_enough(columns, "no figure could be computed")
 
 
 def moved(table: pd.DataFrame) -> pd.DataFrame:
@@ -116,6 +118,8 @@ def _made(study: OpenStudy, policies: Sequence[str], name: str) -> pd.DataFrame:
                 f"policies: {policy!r} is not a policy.{nearest(policy, identity.POLICIES)} "
                 f"Allowed: {', '.join(identity.POLICIES)}."
             )
+    own = study.config.identity.policy
+    policies = [*policies, *([] if own in policies else [own])]  # without the one in use there is nothing to compare
     sample = labels.read(study)
     said = [study.fingerprint("touches"), study.config_hash, list(policies), sample.to_csv(index=False)]
     note = {"fingerprint": fingerprint(said)}
@@ -133,10 +137,11 @@ def _compared(study: OpenStudy, policies: Sequence[str], sample: pd.DataFrame) -
     for policy in policies:
         stitched = identity.stitch(events, own.model_copy(update={"policy": policy}), study.table("links")).events
         said: dict[str, Any] = {"policy": policy, "used": policy == own.policy}
-        with TemporaryDirectory(prefix="journeykit-") as folder:
+        # Hidden in derived/, which the machines of a cluster share.
+        with TemporaryDirectory(prefix=".policies-", dir=study.derived) as folder:
             touches = _touches(stitched.select(*NEEDED, *_sessions_by(study)), study, Path(folder) / "touches.parquet")
             both = touches.select("event_id", "person_id").join(baseline, on="event_id", how="inner")
-            found.append(headline(touches, study).assign(**said, **_moved(both)))
+            found.append(headline(touches, study).assign(**said, **moved_people(both)))
         score = _score(stitched, study, sample)
         scored += [{**said, **score}] if score else []
     types = {"value": float, "value_low": float, "value_high": float}
@@ -197,8 +202,15 @@ def headline(touches: Any, study: OpenStudy) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(FIGURES))
 
 
-def _moved(both: nw.LazyFrame[Any]) -> dict[str, int]:
-    """Count the people of the study's policy that the other one does not find with exactly the same events."""
+def moved_people(both: nw.LazyFrame[Any]) -> dict[str, int]:
+    """Count the people of one stitching that another one does not find with exactly the same events.
+
+    Args:
+        both: needs `_own` and `person_id`, the person of each event in the one and in the other.
+
+    Returns:
+        moved_n of moved_of_n people of the one.
+    """
     pairs = engine.materialise(both.select("_own", "person_id").unique(), "sensitivity_pairs")
     split = pairs.group_by("_own").agg(parts_n=nw.len())
     merged = pairs.group_by("person_id").agg(owners_n=nw.len())
@@ -223,9 +235,22 @@ def _score(stitched: nw.LazyFrame[Any], study: OpenStudy, sample: pd.DataFrame) 
     if cells.empty:
         return {}
     found, truth = (np.repeat(cells[name].to_numpy(), cells["n"].to_numpy()) for name in ("person_id", "_label"))
-    shares = (*agreement.b_cubed(found, truth), *agreement.pairwise(found, truth))
     return {
-        **dict(zip(AGREEMENT, shares, strict=True)),
+        **dict(zip(B_CUBED, agreement.b_cubed(found, truth), strict=True)),
+        **_bounds(cells),
+        **dict(zip(PAIRS, agreement.pairwise(found, truth), strict=True)),
         "labelled_events_n": len(truth),
         "labelled_people_n": int(cells["_label"].nunique()),
     }
+
+
+def _bounds(cells: pd.DataFrame) -> dict[str, float]:
+    """The intervals of B³: true people are drawn, each with all labelled events."""
+    out = {}
+    for name, group in zip(B_CUBED, ("person_id", "_label"), strict=True):
+        own = cells["n"] ** 2 / cells.groupby(group)["n"].transform("sum")
+        people = pd.DataFrame({"k": own, "n": cells["n"]}).groupby(cells["_label"]).sum()
+        k, n = people["k"], people["n"]
+        bounds = clustered(k.sum(), n.sum(), (k * k).sum(), (k * n).sum(), (n * n).sum(), len(people))
+        out[f"{name}_low"], out[f"{name}_high"] = bounds
+    return out

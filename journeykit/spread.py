@@ -68,8 +68,11 @@ def stage(read: Sequence[Part], plan: Study, shared: Path) -> None:
 
     engine.each(len(ordered), say)
     for name in queries:
-        if name != "staged":  # of which only the schema was needed here
-            engine.run(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {engine.relation(shared / name)}")
+        # What is counted here; `staged` was only needed for its schema.
+        if name == "quarantined":
+            engine.run(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT source, reason FROM {_said(shared, name)}")
+        elif name != "staged":
+            engine.run(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {_said(shared, name)}")
         if name in ("staged", "keyed", "quarantined"):
             engine.view(engine.read_parquet(shared / name), name)
     for name, query in merge.kept(plan).items():
@@ -82,6 +85,10 @@ def stage(read: Sequence[Part], plan: Study, shared: Path) -> None:
     }.items():
         engine.write_parquet(engine.query(query, on="spark"), shared / f"{name}.parquet")
         engine.run(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {engine.relation(shared / f'{name}.parquet')}")
+
+
+def _said(shared: Path, name: str) -> str:
+    return engine.relation(shared / name)
 
 
 def share(names: Sequence[str], shared: Path) -> None:

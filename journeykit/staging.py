@@ -147,7 +147,7 @@ def _stage_source(source: Source, read: Sequence[Part], plan: Study) -> None:
     )
     if source.once_per:
         # Of a record's rows the first sound one is used and stands for all; one that is left out takes all along.
-        same = "PARTITION BY part, coalesce(once_key, -line::HUGEINT)"
+        same = "PARTITION BY part, coalesce(CAST(once_key AS VARCHAR), CAST(line AS VARCHAR))"
         sound = "fate IS NULL AND reason IS NULL"
         base = (
             "SELECT * EXCLUDE (fate, reason, record, turn, gone), fate, reason, record FROM (SELECT * REPLACE ("
@@ -211,7 +211,7 @@ def _stage_nothing(rows: str, staged: str, bad: str, source: Source, plan: Study
     typed = dict.fromkeys(sorted(text), NULL)
     typed |= dict.fromkeys(("line", "source_row", "lag_us"), "CAST(NULL AS BIGINT)")
     typed |= dict.fromkeys(("value", "satisfaction"), "CAST(NULL AS DOUBLE)")
-    typed |= {"part": "CAST(NULL AS INTEGER)", "place": "0", "row_key": "CAST(NULL AS HUGEINT)"}
+    typed |= {"part": "CAST(NULL AS INTEGER)", "place": "0", "row_key": "CAST(NULL AS UUID)"}
     typed |= {"timestamp": "CAST(NULL AS TIMESTAMP)", "source": literal(source.name)}
     typed |= {"blocked": "CAST(NULL AS STRUCT(id_name VARCHAR, value VARCHAR)[])"}
     listed = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in typed.items())

@@ -95,28 +95,38 @@ class OpenStudy:
             )
         if TABLES[name] == "01_ingest" and noted.get("raw") != self.raw_marks():
             raise JourneyError(
-                f"{self.name}: the raw files have changed since {name!r} was built. Run 01_ingest again."
+                f"{self.name}: {self._changed(noted.get('raw', ''))} changed since {name!r} was built. Run 01_ingest "
+                "again, and the chapters after it (--from 01_ingest runs them all)."
             )
         if TABLES[name] == "02_stitch" and noted.get("events") != self.fingerprint("events"):
             raise JourneyError(f"{self.name}: the table {name!r} is older than 'events'. Run 02_stitch again.")
         return path
 
     def raw_marks(self) -> str:
-        """A quick mark of the raw files, their names and sizes; 01_ingest itself compares every byte."""
+        """A quick mark of the raw files, their names and sizes, and behind `+` one of the merges and splits by hand.
+
+        01_ingest itself compares every byte.
+        """
         from journeykit import overrides, privacy
         from journeykit.raw_files import LocalFile, find_files
 
         by_hand = self.folder / self.config.identity.overrides
+        listed = overrides.mark(self.config, self.folder, privacy.key(ROOT)) if by_hand.is_file() else ""
         marks: list[tuple[str, str]] = []
-        if by_hand.is_file():
-            marks.append(("overrides", overrides.mark(self.config, self.folder, privacy.key(ROOT))))
         for source in self.config.sources:
             if source.database or "://" in source.path:  # to ask elsewhere for every table would be slow
                 marks.append((source.database, source.path or source.query))
                 continue
             files = find_files(source, self.folder)
             marks += [(file.name, file.mark() if isinstance(file, LocalFile) else "") for file in files]
-        return fingerprint(marks)
+        return f"{fingerprint(marks)}+{listed}" if listed else fingerprint(marks)
+
+    def _changed(self, noted: str) -> str:
+        """Say which of what `raw_marks` marks is not as it was when that was noted."""
+        (files, _, listed), (files_then, _, listed_then) = self.raw_marks().partition("+"), noted.partition("+")
+        changed = ["the raw files"] if files != files_then else []
+        changed += [f"{self.config.identity.overrides} (merges and splits by hand)"] if listed != listed_then else []
+        return f"{' and '.join(changed)} {'have' if files != files_then else 'has'}"
 
     def fingerprint(self, name: str) -> str:
         """Return the fingerprint that a derived table was written with, or "" when it is missing."""

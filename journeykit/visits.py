@@ -35,9 +35,12 @@ def in_time(
         another shared identifier of the event decides), `decides` (1: this is the event's most trusted identifier).
     """
     found = _on_shared(events, groups, plan)
-    signed = nw.col("known")
+    parted = moved(groups.apart, found).select("node", known=nw.col("group"), _parted=nw.lit(1))
+    found = found.join(parted, on=["node", "known"], how="left")
+    # A sign-in of somebody who is split from it says nothing about the events around.
+    signed: Any = nw.when(nw.col("_parted").is_null()).then(nw.col("known"))
     if as_of_us is not None:
-        signed = nw.when(nw.col("time_us") <= as_of_us).then(signed)
+        signed = nw.when(nw.col("time_us") <= as_of_us, nw.col("_parted").is_null()).then(nw.col("known"))
     found = found.with_columns(_signed=signed)
     found = found.with_columns(_at=nw.when(~nw.col("_signed").is_null()).then(nw.col("time_us")))
     within = ["node"]
@@ -88,4 +91,4 @@ def _on_shared(events: nw.LazyFrame[Any], groups: Groups, plan: Identity) -> nw.
         found = found.with_columns(_node=node(rank, nw.col(f"id_{name}"))).join(owner, on="_node", how="left")
         found = found.drop("_node").rename({"_group": f"_group_{name}"})
     known = nw.coalesce(*[nw.col(f"_group_{name}") for name in plan.identifiers])
-    return kept(found.with_columns(known=known), "visits_known")
+    return kept(found.select(*columns[:7], known=known), "visits_known")

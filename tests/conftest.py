@@ -67,6 +67,15 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     return argname if isinstance(val, bytes) else None
 
 
+# Files whose few tests take minutes: a worker that met one of them last would keep all others waiting.
+SLOW = ("test_spark.py", "test_run.py", "test_real_studies.py", "test_new.py", "test_fuzz.py", "test_browser.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow files; `--no-loadscope-reorder` keeps this order for the workers."""
+    items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
+
+
 @pytest.fixture
 def log() -> Callable[..., pd.DataFrame]:
     return make_log

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from itertools import combinations
+from collections import Counter, defaultdict
+from itertools import combinations, permutations
 from typing import Any
 
 import pandas as pd
@@ -50,12 +50,15 @@ def people(rows: pd.DataFrame, plan: Identity, declared: pd.DataFrame | None = N
             at = event["timestamp"].value // 1000
             known[frozenset(pair)] = min(known.get(frozenset(pair), at), at)
     splits = set()
+    rules: dict[str, set[frozenset[Node]]] = defaultdict(set)
     for link in [] if declared is None else declared.to_dict("records"):
         pair = frozenset({(link["left_name"], link["left_token"]), (link["right_name"], link["right_token"])})
         if link["rule"] == "split by hand":
             splits.add(pair)
         else:
-            known[pair] = min(known.get(pair, 0), 0)
+            known[pair] = 0
+            rules[link["rule"]].add(pair)
+    by_hand = rules["merged by hand"]
     every = {node for own in nodes for node in own} | {node for pair in known for node in pair}
     if plan.policy == "graph":
         sets = Sets()
@@ -65,15 +68,18 @@ def people(rows: pd.DataFrame, plan: Identity, declared: pd.DataFrame | None = N
             sets.join(*pair)
         return [sets.key(own[0]) for own in nodes]
     strict = plan.policy == "graph_strict"
-    sets, shared = _personal(events, nodes, every, known, splits, plan)
+    sets, shared = _personal(events, nodes, every, known, splits, by_hand, plan)
     owners: dict[Node, set[Node]] = defaultdict(set)
+    given: dict[Node, set[Node]] = defaultdict(set)
     for pair in known:
         device = [node for node in pair if node[0] in devices]
         person = [node for node in pair if node[0] not in devices]
         if device and person and person[0] not in shared:
             owners[device[0]].add(sets.key(person[0]))
-    most = plan.max_people_per_device if strict else 1
-    shared = shared | {device for device, found in owners.items() if len(found) > most}
+            if pair in by_hand:
+                given[device[0]].add(sets.key(person[0]))
+    owners.update(given)
+    shared = shared | {device for device, found in owners.items() if len(found) > 1}
     shared |= {node for pair in splits for node in pair if node[0] in devices}
     whole = Sets()
     for node in every - shared:
@@ -83,8 +89,10 @@ def people(rows: pd.DataFrame, plan: Identity, declared: pd.DataFrame | None = N
     for device, found in owners.items():
         for person in found if device not in shared else ():
             whole.join(device, person)
-    if strict:
-        chain = [pair for pair in known if all(node[0] in devices for node in pair) and not pair & shared]
+    chain = [pair for pair in known if all(node[0] in devices for node in pair) and not pair & shared]
+    if not strict:
+        chain = [pair for pair in chain if pair in by_hand | rules["merged in the source"]]
+    if chain:
         trial = Sets()
         for node, members in whole.of.items():
             for member in members:
@@ -94,9 +102,14 @@ def people(rows: pd.DataFrame, plan: Identity, declared: pd.DataFrame | None = N
         for pair in chain:
             inside = {sets.key(node) for node in trial.of[next(iter(pair))] if node[0] not in devices}
             inside = {key for key in inside if any(key in found for d, found in owners.items() if d not in shared)}
-            if len(inside) <= most:
+            if len(inside) <= 1:
                 whole.join(*pair)
-    return _in_time(events, nodes, whole, shared, plan)
+    apart = set()
+    for pair in splits:
+        for one, other in permutations(pair, 2):
+            if other not in shared and other in whole.of:
+                apart.add((one, whole.key(other)))
+    return _in_time(events, nodes, whole, shared, apart, plan)
 
 
 def _plain(every: set[Node], known: dict[frozenset[Node], int], devices: set[str]) -> tuple[Sets, set[Node]]:
@@ -115,6 +128,7 @@ def _personal(
     every: set[Node],
     known: dict[frozenset[Node], int],
     splits: set[frozenset[Node]],
+    by_hand: set[frozenset[Node]],
     plan: Identity,
 ) -> tuple[Sets, set[Node]]:
     """The levels of caps: identifiers join in order of trust, as long as nobody breaks a cap or a split."""
@@ -126,16 +140,22 @@ def _personal(
     for event, own in zip(events, nodes, strict=True):
         for node in own:
             first[node] = min(first.get(node, 2**62), event["timestamp"].value // 1000)
+    unseen = every - set(first)
     for pair, at in known.items():
-        for node in pair:
+        for node in pair & unseen:
             first[node] = min(first.get(node, 2**62), at)
     rank = {name: place for place, name in enumerate(plan.identifiers)}
     unit = {node: node for node in every}
     merged = Sets()
-    for pair in known:
-        one, other = sorted(pair)
-        if one[0] == other[0]:
-            merged.join(one, other)
+    same = [pair for pair in known if len({node[0] for node in pair}) == 1]
+    for pair in same:
+        merged.join(*pair)
+    if any(pair <= members for pair in splits for members in merged.of.values()):
+        parted = {node for node, members in merged.of.items() if any(pair <= members for pair in splits)}
+        merged = Sets()
+        for pair in same:
+            if not pair & parted or pair in by_hand:
+                merged.join(*pair)
     for node in merged.of:
         unit[node] = merged.key(node)
     since: dict[Node, int] = {}
@@ -151,10 +171,10 @@ def _personal(
         for name, (most, period) in caps.items():
             if rank[name] >= level:
                 continue
-            times = sorted(since[node] for node in members if node[0] == name)
-            for i in range(len(times) - most):
-                if period is None or times[i + most] - times[i] < period * 1_000_000:
-                    return True
+            times = [since[node] for node in members if node[0] == name]
+            turns = Counter((at - min(times)) // (period * 1_000_000) if period else 0 for at in times)
+            if any(n > most for n in turns.values()):
+                return True
         return False
 
     for level, name in enumerate(plan.identifiers):
@@ -162,32 +182,38 @@ def _personal(
             continue
         mine = {own for node, own in unit.items() if node[0] == name}
         met: dict[Node, dict[frozenset[Node], int]] = {own: {} for own in mine}
+        firm: dict[Node, set[frozenset[Node]]] = {own: set() for own in mine}
         for pair, at in known.items():
             one, other = sorted(pair, key=lambda node: rank[node[0]])
             if other[0] == name and rank[one[0]] < level and unit[one] in group:
                 key = frozenset(group[unit[one]])
                 found = met[unit[other]]
                 found[key] = min(found.get(key, 2**62), at)
+                if pair in by_hand:
+                    firm[unit[other]].add(key)
         for own, found in met.items():
             for key in [key for key in found if any(frozenset({own, member}) in apart for member in key)]:
                 del found[key]
+                firm[own].discard(key)
+        before = {own: dict(found) for own, found in met.items()}
         if name in caps:
             most, period = caps[name]
-            by_group: dict[frozenset[Node], list[tuple[int, str, Node]]] = defaultdict(list)
+            by_group: dict[frozenset[Node], list[tuple[bool, int, str, Node]]] = defaultdict(list)
             for own, found in met.items():
                 for key, at in found.items():
-                    by_group[key].append((at, own[1], own))
+                    by_group[key].append((key not in firm[own], at or since[own], own[1], own))
             over = set()
             for asked in by_group.values():
                 taken: dict[int, int] = defaultdict(int)
-                start = min(asked)[0]
-                for at, _, own in sorted(asked):
+                start = min(at for _, at, _, _ in asked)
+                for _, at, _, own in sorted(asked):
                     turn = (at - start) // (period * 1_000_000) if period else 0
                     taken[turn] += 1
                     if taken[turn] > most:
                         over.add(own)
-            shared |= over
             met = {own: found for own, found in met.items() if own not in over}
+        else:
+            over = set()
         alone = {own for own, found in met.items() if len(found) > 1 and broken(set().union(*found), level)}
         met = {own: found for own, found in met.items() if own not in alone}
         joining = {own: set(found) for own, found in met.items() if len(found) > 1}
@@ -200,10 +226,11 @@ def _personal(
         for owns, keys in clusters:
             if broken(set().union(*keys), level):
                 together |= owns
-        shared |= alone | together
+        refused = over | alone | together
+        shared |= {own for own in refused if not firm[own]}
+        met = {own: found for own, found in before.items() if own not in refused}
+        met |= {own: {key: before[own][key] for key in firm[own]} for own in refused if firm[own]}
         for own, found in met.items():
-            if own in together:
-                continue
             whole = {own}
             for key in found:
                 whole |= group[next(iter(key))]
@@ -220,7 +247,12 @@ def _personal(
 
 
 def _in_time(
-    events: list[dict[str, Any]], nodes: list[list[Node]], sets: Sets, shared: set[Node], plan: Identity
+    events: list[dict[str, Any]],
+    nodes: list[list[Node]],
+    sets: Sets,
+    shared: set[Node],
+    apart: set[tuple[Node, Node]],
+    plan: Identity,
 ) -> list[Any]:
     order = sorted(
         range(len(events)), key=lambda i: tuple(events[i][c] for c in ("timestamp", "source", "source_row", "event_id"))
@@ -240,7 +272,7 @@ def _in_time(
             visits[j] = visit
         if plan.policy == "last_login":
             visits = dict.fromkeys(on_it, 0)
-        mates = [j for j in on_it if visits[j] == visits[i] and own[j] is not None]
+        mates = [j for j in on_it if visits[j] == visits[i] and own[j] is not None and (node, own[j]) not in apart]
         before = [j for j in mates if on_it.index(j) < on_it.index(i)]
         after = [j for j in mates if on_it.index(j) > on_it.index(i)]
         at = events[i]["timestamp"]

@@ -89,9 +89,15 @@ def test_a_delimiter_and_a_format_that_are_wrong_are_named(tmp_path: Path) -> No
 def test_rules_that_leave_nothing_say_what_the_column_holds(tmp_path: Path) -> None:
     result = found(tmp_path, CSV + 'where = { event = "purchase" }\n', {"a.csv": HEADER + ROW})
     assert len(result.problems) == 1
-    assert "where (event = ['purchase']), and the column holds 'page_home' excludes all" in result.problems[0]
+    assert result.problems[0] == (
+        "sources.shop: no row of raw/a.csv is left (1 tried), because of where (event = ['purchase']; it holds "
+        "'page_home'). Mend the values there, or drop the rule."
+    )
+    both = 'where = { event = "page_home", who = "c2" }\n'
+    result = found(tmp_path / "both", CSV + both, {"a.csv": HEADER + ROW})
+    assert "because of where (who = ['c2']; it holds none of them). Mend" in result.problems[0]
     result = found(tmp_path / "not", CSV + 'where_not = { event = "page_*" }\n', {"a.csv": HEADER + ROW})
-    assert "where_not (event = ['page_*']) excludes all" in result.problems[0]
+    assert "because of where_not (event = ['page_*']). Mend" in result.problems[0]
 
 
 def test_values_and_answers_that_do_not_fit_show_an_example(tmp_path: Path) -> None:
@@ -144,6 +150,15 @@ def test_events_without_a_touchpoint_and_names_that_never_occur(tmp_path: Path) 
     hints = check.hints(opened.config, opened.folder)
     assert "stages: 25 % of the events that were tried are on no touchpoint ('basket')" in hints[0]
     assert "journeys.conversion: no event 'baskets' in the samples. Did you mean 'basket'?" in hints[1]
+
+
+def test_few_events_without_a_touchpoint_are_counted_and_none_are_not_told(tmp_path: Path) -> None:
+    lines = [f"2025-03-01,page_home,c{n},1,x" for n in range(299)]
+    opened = make_study(tmp_path, CSV, rows(*lines, "2025-03-01,basket,c1,1,x"))
+    (line,) = check.hints(opened.config, opened.folder)
+    assert line.startswith("stages: 1 of 300 events that were tried are on no touchpoint ('basket')")
+    opened = make_study(tmp_path / "none", CSV, rows(*lines))
+    assert check.hints(opened.config, opened.folder) == []
 
 
 def test_columns_that_only_some_files_lack_are_told(tmp_path: Path) -> None:

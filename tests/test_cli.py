@@ -63,6 +63,7 @@ def test_check_is_quick(toy: Toy) -> None:
     [
         (["run", "no_such_study"], "no journey.toml in no_such_study/"),
         (["check", "no_such_study"], "Studies in data/:"),
+        (["run", "laptop_store", "--engine", "sparc"], "engine 'sparc': not known. Did you mean 'spark'?"),
         (["run", "no_such_study", "--set", "funnel"], "--set: found 'funnel'. Write chapter.parameter=value"),
         (["check", "x", "--set", "within=3"], "Write chapter.parameter=value"),
         (["run", "x", "--jobs", "0"], "Invalid value for '--jobs'"),

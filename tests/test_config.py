@@ -45,10 +45,58 @@ def test_the_smallest_study_is_accepted_with_its_defaults() -> None:
         ({"journeys": {"restart_stages": ["Shop"]}}, "'Shop' is not a stage"),
         ({"sources": [{**GOOD["sources"][0], "preset": "ga5"}]}, "sources.web.preset: 'ga5' is not a preset"),
         ({"sources": GOOD["sources"] * 2}, "two sources are called 'web'"),
+        ({"identity": {"identifiers": ["user", "user"]}}, "identifiers holds 'user' more than once; name each"),
+        ({"identity": {"identifiers": ["user"], "devices": ["user"] * 2}}, "devices holds 'user' more than once"),
+        ({"identity": {"identifiers": ["user"], "phones": ["user"] * 2}}, "phones holds 'user' more than once"),
+        ({"identity": {"identifiers": ["user"], "caps": {"usr": "1"}}}, "(user). Did you mean 'user'?"),
+        ({"identity": {"identifiers": ["user"], "caps": {"user": "x"}}}, "Write '1' for one ever, or '5 per 365d'."),
+        ({"identity": {"identifiers": ["user"], "blocked_patterns": ["("]}}, "'(' is not a regular expression"),
     ],
 )
 def test_a_problem_names_its_place_and_the_remedy(changes: dict[str, Any], said: str) -> None:
     assert said in problems(**changes)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"time": "t"}, "sources.web.time: found 't'. It is a table: write time = { column = \"t\" }."),
+        ({"received": "t"}, 'write received = { column = "t" }.'),
+        ({"satisfaction": "s"}, 'write satisfaction = { column = "s", low = …, high = … }.'),
+        ({"similar": "x"}, "write similar = { compare = …, block_on = … }."),
+        ({"stops": "x"}, "write stops = { max_quarantine_share = … }."),
+        ({"identifiers": "u"}, 'write identifiers = { NAME = "u" }. Identifier = field.'),
+        ({"where": "x"}, "write where = { NAME = … }. Column = allowed values"),
+        ({"emits": "x"}, "It is a list of tables: write emits = [{ event = …, time = … }]."),
+        ({"emits": ["x"]}, "It is a list of tables: write emits = [{ event = …, time = … }]."),
+        ({"optional": "x"}, 'It is a list: write optional = ["x"].'),
+        ({"event": 3}, 'It is the name of a column, or a table: write event = "…".'),
+    ],
+)
+def test_a_text_where_a_table_belongs_says_how_to_write_it(keys: dict[str, Any], said: str) -> None:
+    text = problems(sources=[{**GOOD["sources"][0], **keys}])
+    assert said in text
+    assert "valid" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"privacy": "x"}, "write [privacy] on a line of its own and its keys below it (minimum_cell, erase)."),
+        ({"sources": {"name": "x"}}, "sources: found a table. It is a list of tables: write [[sources]] on a line"),
+        ({"stages": ["x"]}, "Each of stages is a table: write [[stages]] on a line"),
+        ({"plans": "x"}, "It is a table of tables: write [plans.NAME] on a line"),
+        ({"plans": {"a": "x"}}, "write [plans.a] on a line of its own and its keys below it (steps, on)."),
+        ({"chapters": {"03_map": 1}}, "write [chapters.03_map] on a line of its own"),
+    ],
+)
+def test_a_text_where_a_part_belongs_says_how_to_write_it(changes: dict[str, Any], said: str) -> None:
+    assert said in problems(**changes)
+
+
+def test_no_sentence_ends_twice() -> None:
+    text = problems(sessions={"gap": "x"}, identity={"identifiers": ["user"], "caps": {"user": "x"}})
+    assert ".." not in text
 
 
 def test_all_problems_come_at_once() -> None:

@@ -129,7 +129,7 @@ def test_overrides_are_links_and_a_change_of_them_is_noticed(tmp_path: Path) -> 
     opened = make(tmp_path, EVENTS, shop=SHOP)
     assert events.ingest(opened)
     (tmp_path / "identity.csv").write_text(HEAD + "merge,customer,c1,email,grace-hopper@example.com\n")
-    with pytest.raises(JourneyError, match="Run 01_ingest again"):
+    with pytest.raises(JourneyError, match=r": identity.csv \(merges and splits by hand\) has .* Run 01_ingest again"):
         opened.table("events")
     assert events.ingest(opened)
     links = read(opened, "links")
@@ -147,10 +147,14 @@ def test_overrides_are_links_and_a_change_of_them_is_noticed(tmp_path: Path) -> 
     # So that the search for leaks knows who is on the list.
     assert token("email", "grace-hopper@example.com") in set(read(opened, "tokens")["id_token"])
     (tmp_path / "identity.csv").write_text(HEAD + "split,customer,c1,email,grace-hopper@example.com\n")  # as long
-    with pytest.raises(JourneyError, match="Run 01_ingest again"):
+    with pytest.raises(JourneyError, match=r": identity.csv \(merges and splits by hand\) has .* Run 01_ingest again"):
         opened.table("events")
     assert events.ingest(study.open_study(str(tmp_path)))
     assert read(opened, "links")["rule"].tolist() == ["split by hand"]
     (tmp_path / "identity.csv").unlink()
+    (tmp_path / "raw" / "shop2.csv").write_text(SHOP)
+    with pytest.raises(JourneyError, match=r"the raw files and identity.csv .* have changed since .* 01_ingest again"):
+        opened.table("events")
+    (tmp_path / "raw" / "shop2.csv").unlink()
     assert events.ingest(opened)
     assert read(opened, "links").empty

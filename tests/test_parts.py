@@ -193,3 +193,12 @@ def test_a_broken_line_of_json_names_its_line(tmp_path: Path) -> None:
     assert read(opened, "quarantine")["line"].tolist() == [4, 7, 8]
     files = read(opened, "files").iloc[0]
     assert (files["read_n"], files["kept_n"], files["quarantined_n"]) == (5, 2, 3)
+
+
+def test_what_makes_rows_the_same_keeps_all_its_bits(tmp_path: Path) -> None:
+    """As a fraction, which Parquet would make of a large integer, a hundred million rows would seem to repeat."""
+    opened = put(tmp_path / "study", FILES)
+    events.ingest(opened)
+    part = next(iter((opened.derived / "parts").glob("*/*.parquet")))
+    kinds = engine.rows(f"SELECT DISTINCT typeof(row_key), typeof(once_key) FROM read_parquet('{part}')")
+    assert kinds == [("UUID", "UUID")]

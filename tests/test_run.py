@@ -115,6 +115,17 @@ def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "build", lambda folder: (folder / "index.html").write_text("built"), raising=False)
 
 
+def test_the_engine_is_handed_on_and_noted(toy: Toy) -> None:
+    pytest.importorskip("pyspark")
+    toy.add("01_ingest", "import os; print('on', os.environ['JOURNEYKIT_ENGINE'])")
+    result = toy.run(on="local[1]")
+    facts = json.loads((result.folder / "run.json").read_text())
+    assert facts["engine"].startswith("spark 4.")
+    assert facts["engine"].endswith("(local[1])")
+    assert facts["asked"]["flags"] == ["--engine", "local[1]"]
+    assert "on local[1]" in (result.folder / "notebooks" / "01_ingest.ipynb").read_text()
+
+
 def by_name(result: run.RunResult) -> dict[str, dict[str, Any]]:
     return {chapter["name"]: chapter for chapter in result.chapters}
 

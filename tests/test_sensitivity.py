@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from journeykit import engine, identity, sensitivity, study
+from journeykit import engine, hindsight, identity, sensitivity, study
 from journeykit.errors import JourneyError
 from journeykit.plots import stitching as plots
 from journeykit.readings import stitching as readings
@@ -74,10 +74,13 @@ def test_an_unknown_policy_is_refused(opened: study.OpenStudy) -> None:
 def test_the_labelled_sample_ranks_the_policies(opened: study.OpenStudy) -> None:
     scores = sensitivity.scores(opened).set_index("policy")
     strict, graph, none = (scores.loc[name] for name in ("graph_strict", "graph", "none"))
-    assert strict["b_cubed_precision"] >= 0.98
-    assert strict["b_cubed_recall"] >= 0.90
-    assert strict["b_cubed_precision"] > graph["b_cubed_precision"]
-    assert none["b_cubed_recall"] < 0.8
+    assert strict["b3_precision_share"] >= 0.98
+    assert strict["b3_recall_share"] >= 0.90
+    assert strict["b3_precision_share"] > graph["b3_precision_share"]
+    assert none["b3_recall_share"] < 0.8
+    for name in ("b3_precision_share", "b3_recall_share"):
+        assert (scores[f"{name}_low"] <= scores[name]).all()
+        assert (scores[name] <= scores[f"{name}_high"]).all()
     assert set(scores["labelled_people_n"]) == {500}
 
 
@@ -101,15 +104,48 @@ def test_the_band_leaves_out_none_and_names_the_ends() -> None:
     assert band.loc["Buy", ["value", "lowest", "highest"]].tolist() == [0.25, 0.25, 0.30]
 
 
-def test_the_reading_says_when_the_rule_matters_more_than_chance() -> None:
-    band, moved = sensitivity.band(small()), sensitivity.moved(small())
-    said = readings.band(band, moved)
-    assert "The rule moves Buy beyond the interval of sampling." in said
-    assert "9 people instead of 4" in said
-    same = small()
-    same = same[same["policy"] != "graph"]
-    said = readings.band(sensitivity.band(same), moved)
-    assert said == "Every rule gives the same figures: the choice does not matter on this study."
+def test_the_reading_sets_the_rule_beside_chance() -> None:
+    said = readings.band(sensitivity.band(small()), sensitivity.moved(small()))
+    assert said.startswith("Between the rules that join devices to people, People moves most: 3 people (graph) to 4")
+    assert "Buy moves from 25.0 % to 30.0 %; chance alone gives it 20.0–28.0 %." in said
+    assert said.endswith("Without any stitching there would be 9 people instead of 4.")
+
+
+def test_the_reading_of_one_rule_or_of_equal_ones_claims_nothing() -> None:
+    table = small()
+    alone = table[table["used"]]
+    said = readings.band(sensitivity.band(alone), sensitivity.moved(alone))
+    assert said == "No other rule that joins devices was asked for."
+    equal = pd.concat([alone, alone.assign(policy="graph", used=False)])
+    said = readings.band(sensitivity.band(equal), sensitivity.moved(equal))
+    assert said == "Every rule that joins devices gives the same figures."
+    none = table[table["policy"] == "none"].assign(used=True)
+    assert "instead of" not in readings.band(sensitivity.band(none), sensitivity.moved(none))
+
+
+def test_figures_that_could_not_be_computed_are_left_out() -> None:
+    table = small()
+    table.loc[table["figure"] == "Buy", ["value", "value_low", "value_high"]] = float("nan")
+    assert sensitivity.band(table)["figure"].tolist() == ["People"]
+    assert [label.get_text() for label in plots.policies(table).get_yticklabels()] == ["People\n4 people"]
+    zero = small().assign(value=0.0)
+    assert readings.band(sensitivity.band(zero), sensitivity.moved(small()))
+    plots.policies(zero)
+
+
+def test_hindsight_counts_what_only_later_sign_ins_made_known(opened: study.OpenStudy) -> None:
+    table = hindsight.hindsight(opened, 2)
+    assert table["events_n"].is_monotonic_increasing
+    assert (table["known_then_share"] < table["known_now_share"]).all()
+    row = table.iloc[0]
+    touches = engine.fetch(opened.table("touches"))
+    early = touches[touches["timestamp"] <= row["until_at"]]
+    people = engine.fetch(opened.table("people"))
+    known = set(people.loc[people["id_name"] != "device", "person_id"])
+    assert row["events_n"] == len(early)
+    assert row["known_now_share"] == pytest.approx(early["person_id"].isin(known).mean())
+    assert readings.hindsight(table).startswith("Of the events until ")
+    assert readings.hindsight(table.head(0)) == ""
 
 
 def test_the_chart_draws_every_joining_policy() -> None:

@@ -272,14 +272,12 @@ def each(n: int, work: Callable[[int], None]) -> None:
     A task's tables are read and written by DuckDB; what it is to leave it writes to a disk that all machines share.
 
     Raises:
-        JourneyError: the function raised it, for the lowest number that it did so for.
+        JourneyError, EngineError: the function raised it, for the lowest number that it did so for.
     """
     if kind() == "spark":
         from journeykit.engine import spark
 
-        errors = spark.each([(number,) for number in range(n)], "number bigint", work)
-        if errors:
-            raise JourneyError(errors[0])
+        spark.each([(number,) for number in range(n)], "number bigint", work)
         return
     for number in range(n):
         work(number)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -61,10 +63,23 @@ def write(batches: Iterable[pa.RecordBatch], path: Path, *, by: str, first: int,
         made: the schema of what `work` returns, with the metadata of the file.
     """
     written = 0
-    with pq.ParquetWriter(path, made, compression="zstd", compression_level=1) as writer:
+    with ThreadPoolExecutor(1) as behind:  # a chunk is packed behind the back of the engine, which sorts on meanwhile
+        writer: pq.ParquetWriter | None = None
+        pending: Future[Any] = behind.submit(int)
         for table in chunks(batches, by):
-            result = work(table, first)
-            writer.write_table(result.cast(made), row_group_size=max(1, len(result)))
+            result = work(table, first).cast(made)
+            writer = writer or _writer(path, made, result)
+            pending.result()
+            pending = behind.submit(writer.write_table, result, row_group_size=max(1, len(result)))
             first += len(table)
             written += len(result)
+        pending.result()
+        (writer or _writer(path, made, made.empty_table())).close()
     return written
+
+
+def _writer(path: Path, made: pa.Schema, sample: pa.Table) -> pq.ParquetWriter:
+    """Open a file; a dictionary of values pays for texts that repeat, and costs time and space for all others."""
+    texts = [field.name for field in made if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+    repeating = [name for name in texts if pc.count_distinct(sample[name]).as_py() * 10 <= len(sample)]
+    return pq.ParquetWriter(path, made, compression="zstd", compression_level=1, use_dictionary=repeating)

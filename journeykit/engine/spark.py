@@ -14,18 +14,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from journeykit.engine import chunks, files, types
+from journeykit.engine import chunks, duck, files, types
 from journeykit.errors import JourneyError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BROADCAST = 32_000_000  # bytes of a small table that is sent to every task instead of shuffled
-INSTALL = "Install the extra: .venv/bin/python -m pip install -r .ci/requirements-spark.txt"
+INSTALL = (
+    "Install it: .venv/bin/python -m pip install -r .ci/requirements-spark.txt "
+    "(or, where uv made .venv: uv pip install --python .venv/bin/python -r .ci/requirements-spark.txt)."
+)
 JAVA = "Install Java 17 or newer (Debian and Ubuntu: apt install default-jre-headless), or set JAVA_HOME."
 # What the results depend on; these cannot be set otherwise.
 FIXED = {
@@ -207,11 +211,9 @@ def write_in_order(
         made = work(empty.select(names), 1).schema.with_metadata(metadata)
         if not found:
             pq.write_table(made.empty_table(), part / "part-00000.parquet")
-        starts = [1 + sum(counts[:number]) for number in range(len(counts))]
+        starts = list(accumulate(counts, initial=1))
         tasks = [(str(file), str(part / f"part-{n:05}.parquet"), starts[n]) for n, file in enumerate(found)]
-        errors = each(tasks, "source string, target string, first bigint", _write_one(names, by, work, made))
-        if errors:
-            raise JourneyError(errors[0])
+        each(tasks, "source string, target string, first bigint", _write_one(names, by, work, made))
         files.remove(sorted_rows)
         files.note(part, metadata)
 
@@ -227,7 +229,7 @@ def _write_one(names: Sequence[str], by: str, work: chunks.Work, made: pa.Schema
     return write_one
 
 
-def each(tasks: Sequence[tuple[Any, ...]], schema: str, work: Callable[..., None]) -> list[str]:
+def each(tasks: Sequence[tuple[Any, ...]], schema: str, work: Callable[..., None]) -> None:
     """Call a function for its effect, once for each row of arguments, in tasks of their own.
 
     Args:
@@ -235,11 +237,11 @@ def each(tasks: Sequence[tuple[Any, ...]], schema: str, work: Callable[..., None
         schema: the names and types of the arguments.
         work: the function, which may use DuckDB.
 
-    Returns:
-        The messages of the `JourneyError`s that it raised, in the order of the tasks.
+    Raises:
+        JourneyError, duckdb.Error: a task raised it; of several the first task's.
     """
     if not tasks:
-        return []
+        return
     found = session()
     together = found.sparkContext.defaultParallelism if found.sparkContext.master.startswith("local") else 1
     limit = _share(os.environ.get("JOURNEYKIT_MEMORY_LIMIT", ""), together)
@@ -248,20 +250,23 @@ def each(tasks: Sequence[tuple[Any, ...]], schema: str, work: Callable[..., None
         os.environ |= {"JOURNEYKIT_ENGINE": "duckdb", "JOURNEYKIT_THREADS": "1"}
         if limit:
             os.environ["JOURNEYKIT_MEMORY_LIMIT"] = limit
-        errors = {}
+        errors = []
         for batch in batches:
             for number, *row in (line.values() for line in batch.to_pylist()):
                 try:
                     work(*row)
-                except JourneyError as error:
-                    errors[number] = str(error)
-        yield pa.RecordBatch.from_pydict(
-            {"task": pa.array(list(errors), pa.int64()), "error": pa.array(list(errors.values()), pa.string())}
-        )
+                except (JourneyError, duck.Error) as error:
+                    kind = JourneyError if isinstance(error, JourneyError) else duck.Error
+                    errors.append({"task": number, "kind": kind.__name__, "error": str(error)})
+        schema = pa.schema({"task": pa.int64(), "kind": pa.string(), "error": pa.string()})
+        yield pa.RecordBatch.from_pylist(errors, schema)
 
     rows = found.sparkContext.parallelize([(n, *task) for n, task in enumerate(tasks)], len(tasks))
-    said = found.createDataFrame(rows, f"task bigint, {schema}").mapInArrow(run, "task bigint, error string").collect()
-    return [row["error"] for row in sorted(said, key=lambda row: int(row["task"]))]
+    said = found.createDataFrame(rows, f"task bigint, {schema}").mapInArrow(
+        run, "task bigint, kind string, error string"
+    )
+    for row in sorted(said.collect(), key=lambda row: int(row["task"])):
+        raise (JourneyError if row["kind"] == JourneyError.__name__ else duck.Error)(row["error"])
 
 
 def _share(limit: str, n: int) -> str:

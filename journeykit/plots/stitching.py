@@ -17,6 +17,7 @@ def policies(table: pd.DataFrame) -> Axes:
 
     The grey bar is the 95 % interval of sampling of the policy in use. `none` is left out: it would be off the scale.
     """
+    table = table.dropna(subset="value")
     used = table[table["used"]].set_index("figure")
     names = [name for name in table["figure"].unique() if name in used.index and used.loc[name, "value"]]
     shown = table[table["policy"].isin(MARKS) & table["figure"].isin(names)]
@@ -39,5 +40,8 @@ def policies(table: pd.DataFrame) -> Axes:
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.set_xlabel("difference from the rule in use (% of the figure); grey: 95 % interval of sampling")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4, fontsize=8.5, handletextpad=0.2, frameon=False)
+    if len(shown):
+        ax.legend(
+            loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4, fontsize=8.5, handletextpad=0.2, frameon=False
+        )
     return ax

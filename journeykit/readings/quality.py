@@ -5,9 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from journeykit import present
-from journeykit.config import seconds
+from journeykit.config import Sessions, seconds
 from journeykit.findings import Finding
-from journeykit.stats import wilson
 
 
 def unmapped(table: pd.DataFrame) -> str:
@@ -28,20 +27,31 @@ def identified(table: pd.DataFrame) -> str:
     return f"{before} of the events carry a verified identity; after stitching, {after} belong to a person who has one."
 
 
-def sessions(table: pd.DataFrame, gap: str) -> str:
-    """Say how many visits there are, how long they last, and the gap that cuts them."""
+def sessions(table: pd.DataFrame, plan: Sessions) -> str:
+    """Say by which rule visits are cut, how many there are, and how long they last."""
     if table.empty:
         return ""
     row = table.iloc[0]
     interval = present.interval(row["single_touch_share_low"], row["single_touch_share_high"], "share")
     return (
-        f"A new visit starts after {present.seconds(seconds(gap))} without a touch. That makes "
+        f"{_rule(plan)} That makes "
         f"{present.count(row['sessions_n'])} visits of {present.count(row['people_n'])} people. Half of the people "
         f"have {present.number(row['median_sessions_per_person'], 0)} visits or more; half of the visits have "
         f"{present.number(row['median_touches_per_session'], 0)} touches or more and last "
         f"{present.seconds(row['median_length_seconds'])} or longer. {present.share(row['single_touch_share'])} "
         f"({interval}) have a single touch."
     )
+
+
+def _rule(plan: Sessions) -> str:
+    cuts = [f"after {present.seconds(seconds(plan.gap))} without a touch"]
+    cuts += ["at midnight"] * plan.cut_at_midnight
+    cuts += ["when another marketing channel brings somebody"] * plan.cut_at_campaign
+    joined = ", and ".join(cuts) if len(cuts) < 3 else f"{', '.join(cuts[:-1])}, and {cuts[-1]}"
+    if not plan.identifier:
+        return f"A new visit starts {joined}."
+    own = f"A visit is one value of {plan.identifier} for one person."
+    return f"{own} Among touches without one, a new visit starts {joined}."
 
 
 def outcomes(table: pd.DataFrame) -> str:
@@ -54,11 +64,13 @@ def outcomes(table: pd.DataFrame) -> str:
     still = f"{present.count(opened)} of {present.count(table['n'].iloc[0])} journeys are still open."
     if not over:
         return still
-    won = int(count.get("converted", 0))
-    interval = present.interval(*wilson(won, over), "share")
-    return (
-        f"Of {present.count(over)} journeys that are over, {present.share(won / over)} ({interval}) converted. {still}"
-    )
+    won = table[table["outcome"] == "converted"]
+    if won.empty:
+        return f"Of {present.count(over)} journeys that are over, none converted. {still}"
+    row = won.iloc[0]
+    interval = present.interval(row["of_finished_share_low"], row["of_finished_share_high"], "share")
+    share = present.share(row["of_finished_share"])
+    return f"Of {present.count(over)} journeys that are over, {share} ({interval}) converted. {still}"
 
 
 def stitch_findings(identified_table: pd.DataFrame, outcome_table: pd.DataFrame) -> list[Finding]:
@@ -78,9 +90,12 @@ def stitch_findings(identified_table: pd.DataFrame, outcome_table: pd.DataFrame)
                 n=int(after["n"]),
                 unit="share",
                 better="up",
-                caveat="The rest are devices and visits that nobody ever signed in on; they may be the same people."
-                if after["identified_share"] < 1
-                else "",
+                caveat=(
+                    "The rest are devices and visits that nobody ever signed in on; they may be the same people. "
+                    if after["identified_share"] < 1
+                    else ""
+                )
+                + "The interval takes people, not events, as independent.",
                 table="02_stitch__identified",
             )
         )
@@ -101,7 +116,8 @@ def stitch_findings(identified_table: pd.DataFrame, outcome_table: pd.DataFrame)
                 unit="share",
                 better="up",
                 caveat="Journeys that begin with a request for support or an answer to a survey are included. "
-                "A journey is known to have converted sooner than to be abandoned, which flatters recent ones.",
+                "A journey is known to have converted sooner than to be abandoned, which flatters recent ones. "
+                "The interval takes people, not journeys, as independent.",
                 table="02_stitch__outcomes",
                 headline=True,
                 label="Finished journeys that converted",
