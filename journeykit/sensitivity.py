@@ -14,7 +14,7 @@ import pandas as pd
 
 from journeykit import agreement, attribution, churn, engine, funnels, identity, labels, ordering, survival
 from journeykit.errors import JourneyError, nearest
-from journeykit.stats import clustered, not_enough, wilson
+from journeykit.stats import clustered, not_enough, reason_of, wilson
 from journeykit.study import OpenStudy, fingerprint
 
 FIGURES = ("figure", "unit", "value", "value_low", "value_high", "n")
@@ -49,7 +49,8 @@ def figures(study: OpenStudy, policies: Sequence[str] = identity.POLICIES) -> pd
     Raises:
         JourneyError: a policy is not known.
     """
-    return _made(study, policies, "policies")
+    table = _made(study, policies, "policies")
+    return table if len(table) else not_enough(COLUMNS, "no event was read")
 
 
 def scores(study: OpenStudy, policies: Sequence[str] = identity.POLICIES) -> pd.DataFrame:
@@ -83,6 +84,7 @@ def band(table: pd.DataFrame) -> pd.DataFrame:
         One row per figure: figure, unit, value under the study's own policy with its 95 % interval (of sampling
         alone), lowest and highest under any policy, and which that is.
     """
+    columns = ["figure", "unit", "value", "value_low", "value_high", "lowest", "lowest_by", "highest", "highest_by"]
     rows = []
     for name, under in table.groupby("figure", sort=False):
         under = under.dropna(subset="value")
@@ -94,7 +96,6 @@ def band(table: pd.DataFrame) -> pd.DataFrame:
             own = used[["unit", "value", "value_low", "value_high"]].iloc[0]
             ends = (low["value"], low["policy"], high["value"], high["policy"])
             rows.append((name, *own, *ends))
-    columns = ["figure", "unit", "value", "value_low", "value_high", "lowest", "lowest_by", "highest", "highest_by"]
     return pd.DataFrame(rows, columns=columns) if rows else not_enough(columns, "no figure could be computed")
 
 
@@ -107,6 +108,8 @@ def moved(table: pd.DataFrame) -> pd.DataFrame:
     first = table[table["figure"] == "People"]
     out = first[["policy", "used"]].assign(people_n=first["value"].astype("int64"))
     out = out.assign(moved_n=first["moved_n"], moved_of_n=first["moved_of_n"])
+    if out.empty:
+        return not_enough([*out.columns, "moved_share"], reason_of(table) or "no figure could be computed")
     return out.assign(moved_share=out["moved_n"] / out["moved_of_n"]).reset_index(drop=True)
 
 
@@ -133,6 +136,8 @@ def _made(study: OpenStudy, policies: Sequence[str], name: str) -> pd.DataFrame:
 def _compared(study: OpenStudy, policies: Sequence[str], sample: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     own, events = study.config.identity, study.table("events")
     found, scored = [], []
+    if engine.fetch(events.head(1)).empty:
+        return pd.DataFrame(columns=list(COLUMNS), dtype=str), pd.DataFrame(columns=list(SCORES), dtype=str)
     baseline = engine.materialise(study.table("touches").select("event_id", _own="person_id"), "sensitivity_own")
     for policy in policies:
         stitched = identity.stitch(events, own.model_copy(update={"policy": policy}), study.table("links")).events
