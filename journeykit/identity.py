@@ -153,9 +153,13 @@ def _own(found: graph.Graph, groups: graph.Groups, numbers: nw.LazyFrame[Any], p
     for end in ("left", "right"):  # a shared identifier joins nobody
         pairs = pairs.join(own, left_on=end, right_on="node", how="semi")
     ends = [pairs.select("together", node=nw.col(end)) for end in ("left", "right")]
+    # One join at a time: several in one query would have to be in memory together.
     links = nw.concat(ends).group_by("node").agg(links_n=nw.len(), together=nw.col("together").min())
-    known = found.tokens.filter(nw.col("events_n") > 0).join(groups.of, on="node", how="inner")
-    known = kept(known.join(numbers, on="group", how="inner").join(links, on="node", how="left"), "identity_known")
+    links = kept(links, "identity_links")
+    people = kept(groups.of.join(numbers, on="group", how="inner").select("node", "person_id"), "identity_people")
+    known = found.tokens.filter(nw.col("events_n") > 0).select("node", "rank", "id_token", "first_at", "last_at")
+    known = kept(known.join(people, on="node", how="inner"), "identity_known")
+    known = kept(known.join(links, on="node", how="left"), "identity_known")
     sizes = known.group_by("person_id").agg(_size=nw.len())
     known = known.join(sizes, on="person_id", how="inner")
     is_device = nw.col("rank").is_in([plan.identifiers.index(name) for name in plan.devices])
