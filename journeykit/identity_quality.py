@@ -188,7 +188,7 @@ def busiest_shared(people: Any, plan: Identity, top: int = 8) -> pd.DataFrame:
     found = engine.fetch(
         _shared_tokens(engine.lazy(people), plan)
         .filter(nw.col("people_n") > 0)
-        .sort("people_n", "turns_n", "id_name", "id_token", descending=[True, True, False, False])
+        .sort("people_n", "turns_n", "first_at", "last_at", "id_name", descending=[True, True, False, False, False])
         .head(top)
     )
     if found.empty:

@@ -155,3 +155,16 @@ def test_no_token_is_shown(made: identity.Stitched) -> None:
     for name in PLAN.identifiers:
         for token in engine.fetch(made.events)[f"id_{name}"].dropna().unique():
             assert token not in text
+
+
+def test_the_order_of_shared_devices_does_not_depend_on_the_key_of_the_tokens() -> None:
+    turns = [(f"{60 * i + 600 * (i // 2)}m", f"c{i}", None, "zyxw"[i // 2]) for i in range(8)]
+    rows = log_of(turns)
+    other = rows.assign(id_device=rows["id_device"].map(dict(zip("zyxw", "abcd", strict=True))))
+    first, second = (
+        identity_quality.busiest_shared(identity.stitch(table, PLAN).people, PLAN) for table in (rows, other)
+    )
+    assert len(first) == 4
+    pd.testing.assert_frame_equal(first, second)
+    backwards = rows.assign(id_device=rows["id_device"].map(dict(zip("zyxw", "dcba", strict=True))))
+    pd.testing.assert_frame_equal(identity_quality.busiest_shared(identity.stitch(backwards, PLAN).people, PLAN), first)
