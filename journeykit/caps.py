@@ -6,10 +6,11 @@ from typing import Any
 
 import narwhals as nw
 
+from journeykit import engine
 from journeykit.components import components
 from journeykit.config import Identity
 from journeykit.durations import limit
-from journeykit.graph import BY_HAND, Graph, kept, regroup
+from journeykit.graph import BY_HAND, Graph, regroup
 
 MICRO = 1_000_000
 OVER = "over its cap"
@@ -30,7 +31,7 @@ def capped(graph: Graph, plan: Identity, devices: list[int]) -> tuple[nw.LazyFra
     Args:
         graph: tokens, pairs and splits.
         plan: `caps` and the order of trust.
-        devices: ranks of the devices, which are left to `graph.solve`.
+        devices: ranks of the devices, which are left to `groups.solve`.
 
     Returns:
         The nodes with their group, and those that are shared with the reason.
@@ -41,27 +42,27 @@ def capped(graph: Graph, plan: Identity, devices: list[int]) -> tuple[nw.LazyFra
     splits = _between_splits(graph, units)
     caps = {plan.identifiers.index(name): limit(text) for name, text in plan.caps.items()}
     own = units.group_by(nw.col("unit").alias("node"), "rank").agg(first_us=nw.col("first_us").min())
-    own = kept(own, "caps_own")
-    state = kept(own.filter(nw.col("rank") == ranks[0]).select("node", group=nw.col("node")), "caps_state")
+    own = engine.keep(own, "caps_own")
+    state = engine.keep(own.filter(nw.col("rank") == ranks[0]).select("node", group=nw.col("node")), "caps_state")
     shared = own.head(0).select("node", reason=nw.lit(OVER))
     for rank in ranks[1:]:
         met = pairs.filter(nw.col("right_rank") == rank)
         met = met.join(state.rename({"node": "left"}), on="left", how="inner")
         met = met.group_by("right", "group").agg(nw.col("known_us").min(), nw.col("together").min())
-        met = kept(_allowed(met.rename({"right": "node"}), state, splits), "caps_met")
+        met = engine.keep(_allowed(met.rename({"right": "node"}), state, splits), "caps_met")
         gone = _over(met, own, caps[rank]) if rank in caps else shared.head(0)
         earlier = {place: cap for place, cap in caps.items() if place < rank}
         beyond = _beyond(met.join(gone, on="node", how="anti"), state, own, earlier, splits)
-        refused = kept(nw.concat([gone, beyond]), "caps_refused")
+        refused = engine.keep(nw.concat([gone, beyond]), "caps_refused")
         by_hand = met.filter(nw.col("together") == BY_HAND).join(refused, on="node", how="semi")
         met = nw.concat([met.join(refused, on="node", how="anti"), by_hand])
-        shared = kept(nw.concat([shared, refused.join(by_hand, on="node", how="anti")]), "caps_shared")
+        shared = engine.keep(nw.concat([shared, refused.join(by_hand, on="node", how="anti")]), "caps_shared")
         new = own.filter(nw.col("rank") == rank).join(shared, on="node", how="anti")
         both = nw.concat([state, new.select("node", group=nw.col("node"))])
         state = regroup(both, components(met.select(left=nw.col("node"), right=nw.col("group"))))
     of = units.join(state.rename({"node": "unit"}), on="unit", how="inner").select("node", "group")
     cut = units.join(shared.rename({"node": "unit"}), on="unit", how="inner").select("node", "reason")
-    return kept(of, "caps_of"), kept(cut, "caps_cut")
+    return engine.keep(of, "caps_of"), engine.keep(cut, "caps_cut")
 
 
 def _units(graph: Graph, ranks: list[int]) -> nw.LazyFrame[Any]:
@@ -84,7 +85,7 @@ def _units(graph: Graph, ranks: list[int]) -> nw.LazyFrame[Any]:
         nw.concat([same.join(inside, on="left", how="anti"), by_hand.join(inside, on="left", how="semi")])
     )
     joined = nw.concat([seen, unseen]).join(merged, on="node", how="left")
-    return kept(joined.select("node", "rank", "first_us", unit=nw.coalesce("component", "node")), "caps_units")
+    return engine.keep(joined.select("node", "rank", "first_us", unit=nw.coalesce("component", "node")), "caps_units")
 
 
 def _between(graph: Graph, units: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
@@ -93,7 +94,7 @@ def _between(graph: Graph, units: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     unit = units.select("node", "unit")
     for end in ("left", "right"):
         pairs = pairs.join(unit, left_on=end, right_on="node", how="inner").drop(end).rename({"unit": end})
-    return kept(pairs.select("left", "right", "right_rank", "known_us", "together"), "caps_pairs")
+    return engine.keep(pairs.select("left", "right", "right_rank", "known_us", "together"), "caps_pairs")
 
 
 def _between_splits(graph: Graph, units: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
@@ -101,7 +102,7 @@ def _between_splits(graph: Graph, units: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]
     splits, unit = graph.splits, units.select("node", "unit")
     for end in ("left", "right"):
         splits = splits.join(unit, left_on=end, right_on="node", how="inner").drop(end).rename({"unit": end})
-    return kept(nw.concat([splits, splits.select(left=nw.col("right"), right=nw.col("left"))]), "caps_splits")
+    return engine.keep(nw.concat([splits, splits.select(left=nw.col("right"), right=nw.col("left"))]), "caps_splits")
 
 
 def _allowed(met: nw.LazyFrame[Any], state: nw.LazyFrame[Any], splits: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
@@ -141,15 +142,15 @@ def _beyond(
 ) -> nw.LazyFrame[Any]:
     """The values that would join people who must not be one, each by itself or several together."""
     joining = met.group_by("node").agg(groups_n=nw.len()).filter(nw.col("groups_n") > 1).select("node")
-    met = kept(met.join(joining, on="node", how="semi").select("node", "group"), "caps_joining")
+    met = engine.keep(met.join(joining, on="node", how="semi").select("node", "group"), "caps_joining")
     alone = _broken(met.select("group", key=nw.col("node")), state, own, caps, splits).rename({"key": "node"})
-    alone = kept(alone, "caps_alone")
+    alone = engine.keep(alone, "caps_alone")
     met = met.join(alone, on="node", how="anti")
     found = components(met.select(left=nw.col("node"), right=nw.col("group")))
     inside = met.join(found, on="node", how="inner").select("node", "group", key=nw.col("component"))
     broken = _broken(inside.select("group", "key").unique(), state, own, caps, splits)
     together = inside.join(broken, on="key", how="semi").select("node").unique()
-    return kept(nw.concat([alone, together]).select("node", reason=nw.lit(BEYOND)), "caps_beyond")
+    return engine.keep(nw.concat([alone, together]).select("node", reason=nw.lit(BEYOND)), "caps_beyond")
 
 
 def _broken(
@@ -160,7 +161,7 @@ def _broken(
     splits: nw.LazyFrame[Any],
 ) -> nw.LazyFrame[Any]:
     """The keys whose groups, taken as one person, break a cap or a split."""
-    members = kept(joined.join(state, on="group", how="inner").select("key", "node"), "caps_members")
+    members = engine.keep(joined.join(state, on="group", how="inner").select("key", "node"), "caps_members")
     first = members.join(splits, left_on="node", right_on="left", how="inner").select("key", node=nw.col("right"))
     broken = [first.join(members, on=["key", "node"], how="semi").select("key")]
     for rank, (most, period) in caps.items():

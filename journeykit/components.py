@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any
 
 import narwhals as nw
@@ -16,8 +15,6 @@ from journeykit import engine
 # Links that scipy solves in memory, about 100 bytes each; more are solved in the engine, which spills. Measured at 10
 # million events: 3 % of them are links, scipy takes a second.
 LIMIT = 20_000_000
-
-_turn = count()
 
 
 def components(links: Any, *, limit: int = LIMIT) -> nw.LazyFrame[Any]:
@@ -42,7 +39,9 @@ def components(links: Any, *, limit: int = LIMIT) -> nw.LazyFrame[Any]:
     {'a': 'a', 'b': 'a', 'c': 'a', 'x': 'x', 'y': 'x'}
     {'a': 'a', 'b': 'a', 'c': 'a', 'x': 'x', 'y': 'x'}
     """
-    table = _kept(engine.lazy(links).select("left", "right").filter(nw.col("left") != nw.col("right")).unique())
+    table = engine.keep(
+        engine.lazy(links).select("left", "right").filter(nw.col("left") != nw.col("right")).unique(), "components"
+    )
     n = int(engine.fetch(table.select(n=nw.len()))["n"].iloc[0])
     return _in_memory(table) if n <= limit else _in_engine(table)
 
@@ -57,16 +56,16 @@ def _in_memory(links: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     label = connected_components(matrix, directed=False)[1] if n else np.zeros(0, dtype="int32")
     known = engine.beside(pa.table({"node": coded.dictionary, "label": pa.array(label, pa.int64())}), links)
     least = known.group_by("label").agg(component=nw.col("node").min())
-    return _kept(known.join(least, on="label", how="inner").select("node", "component"))
+    return engine.keep(known.join(least, on="label", how="inner").select("node", "component"), "components")
 
 
 def _in_engine(links: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     """Alternate the two rounds until every node hangs directly on the smallest of its component."""
-    pairs = _kept(_downwards(links))
+    pairs = engine.keep(_downwards(links), "components")
     while not _is_starred(pairs):
-        pairs = _kept(_small_star(_kept(_large_star(pairs))))
+        pairs = engine.keep(_small_star(engine.keep(_large_star(pairs), "components")), "components")
     roots = pairs.select(node=nw.col("right"), component=nw.col("right")).unique()
-    return _kept(nw.concat([pairs.select(node=nw.col("left"), component=nw.col("right")), roots]))
+    return engine.keep(nw.concat([pairs.select(node=nw.col("left"), component=nw.col("right")), roots]), "components")
 
 
 def _downwards(links: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
@@ -105,7 +104,3 @@ def _is_starred(pairs: nw.LazyFrame[Any]) -> bool:
         return False
     hanging = pairs.join(pairs.select(left=nw.col("right")).unique(), on="left", how="semi")
     return int(engine.fetch(hanging.select(n=nw.len()))["n"].iloc[0]) == 0
-
-
-def _kept(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
-    return engine.materialise(frame, f"components_{next(_turn)}")

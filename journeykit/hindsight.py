@@ -12,7 +12,7 @@ from journeykit.config import Identity
 from journeykit.identity_quality import known_people
 from journeykit.sensitivity import moved_people
 from journeykit.stats import not_enough
-from journeykit.study import OpenStudy, fingerprint
+from journeykit.study import OpenStudy
 
 COLUMNS = ("until_at", "events_n", "known_then_share", "known_now_share", "people_then_n", "moved_n", "moved_share")
 
@@ -34,11 +34,8 @@ def hindsight(study: OpenStudy, moments: int = 3) -> pd.DataFrame:
         that does now (counts of all, so without interval), people_then_n, and moved_n (moved_share) of the people of
         then who have not exactly the same of these events now. It is kept in derived/.
     """
-    note = {"fingerprint": fingerprint([study.fingerprint("touches"), study.parts_hash("02_stitch"), moments])}
-    path = study.path("hindsight")
-    if study.fingerprint("hindsight") != note["fingerprint"]:
-        engine.write_parquet(engine.lazy(_computed(study, moments)), path, note)
-    found = engine.fetch(engine.read_parquet(path))
+    said = [study.fingerprint("touches"), study.parts_hash("02_stitch"), moments]
+    (found,) = study.remember(["hindsight"], said, lambda: [_computed(study, moments)])
     return found if len(found) else not_enough(COLUMNS, "no event was read")
 
 
@@ -49,7 +46,8 @@ def _computed(study: OpenStudy, moments: int) -> pd.DataFrame:
     known_now = known_people(study.table("people"), plan)
     if not pd.isna(ends["first"]):
         for moment in pd.date_range(ends["first"], ends["last"], periods=moments + 2)[1:-1].floor("s"):
-            rows.append(_row(study, plan, moment, touches, known_now))
+            with engine.scratch():
+                rows.append(_row(study, plan, moment, touches, known_now))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

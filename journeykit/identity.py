@@ -22,7 +22,8 @@ import pandas as pd
 
 from journeykit import engine, graph
 from journeykit.config import Identity
-from journeykit.graph import TOGETHER, kept, moved, node
+from journeykit.graph import TOGETHER, node
+from journeykit.groups import Groups, solve
 from journeykit.visits import in_time
 
 POLICIES = ("none", "last_login", "device_split", "graph", "graph_strict")
@@ -61,19 +62,19 @@ def stitch(events: Any, plan: Identity, declared: Any = None, as_of: pd.Timestam
     until = None if as_of is None else int(pd.Timestamp(as_of).value // 1000)
     seen = _near(_combinations(table, plan.identifiers))
     found = graph.build(seen, plan.identifiers, declared, until)
-    groups = graph.solve(found, plan)
+    groups = solve(found, plan)
     own = _first_identifier(seen, plan).join(groups.of, on="node", how="inner")
     resolved = in_time(table, groups, plan, until)
     late = resolved.filter(nw.col("decides") == 1)
     firsts = [
         own.select("group", "first_us", "first_id"),
-        moved(late.select("group", first_us=nw.col("time_us"), first_id=nw.col("event_id")), seen),
+        engine.beside(late.select("group", first_us=nw.col("time_us"), first_id=nw.col("event_id")), seen),
     ]
     numbers = _numbered(nw.concat(firsts))
     first = own.select("node", "group").unique().join(numbers, on="group", how="inner")
     stitched = _with_person(table, plan, first, late, numbers)
     intervals = [_own(found, groups, numbers, plan), _spells(resolved, groups, numbers, plan)]
-    people = nw.concat([moved(part, table) for part in intervals]).select(*PEOPLE)
+    people = nw.concat([engine.beside(part, table) for part in intervals]).select(*PEOPLE)
     order = ["person_id", "id_name", "id_token", "valid_from"]
     return Stitched(stitched, people.sort(*order), groups.shared)
 
@@ -91,10 +92,10 @@ def _combinations(table: nw.LazyFrame[Any], names: list[str]) -> nw.LazyFrame[An
 
 def _near(seen: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     """Bring the combinations into this process unless they are too many; graphs are solved fastest there."""
-    seen = kept(seen, "identity_seen")
+    seen = engine.keep(seen, "identity_seen")
     if seen.implementation.is_duckdb() or len(engine.fetch(seen.select(n=nw.len()).filter(nw.col("n") > NEAR))):
         return seen
-    return kept(engine.lazy(seen.collect("pyarrow")), "identity_near")
+    return engine.keep(engine.lazy(seen.collect("pyarrow")), "identity_near")
 
 
 def _trusted(plan: Identity) -> list[tuple[int, str]]:
@@ -116,7 +117,7 @@ def _numbered(firsts: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     numbered = first.with_columns(_one=nw.lit(1)).select(
         "group", person_id=nw.col("_one").cum_sum().over(order_by=["first_us", "first_id", "group"]).cast(nw.Int64)
     )
-    return kept(numbered, "identity_numbers")
+    return engine.keep(numbered, "identity_numbers")
 
 
 def _with_person(
@@ -138,16 +139,16 @@ def _with_person(
         )
         for place, _ in ranked
     ]
-    owners = moved(kept(nw.concat(parts), "identity_owners"), table)
+    owners = engine.beside(engine.keep(nw.concat(parts), "identity_owners"), table)
     table = table.join(owners, on=["_token", "_rank"], how="left").drop("_token", "_rank")
-    people = late.join(moved(numbers, late), on="group", how="inner")
+    people = late.join(engine.beside(numbers, late), on="group", how="inner")
     people = people.select(_event_id=nw.col("event_id"), _late=nw.col("person_id"))
     late_id = nw.when(nw.col("person_id").is_null()).then(nw.col("event_id"))
-    table = table.with_columns(_event_id=late_id).join(kept(people, "identity_late"), on="_event_id", how="left")
+    table = table.with_columns(_event_id=late_id).join(engine.keep(people, "identity_late"), on="_event_id", how="left")
     return table.with_columns(person_id=nw.coalesce("person_id", "_late")).drop("_event_id", "_late")
 
 
-def _own(found: graph.Graph, groups: graph.Groups, numbers: nw.LazyFrame[Any], plan: Identity) -> nw.LazyFrame[Any]:
+def _own(found: graph.Graph, groups: Groups, numbers: nw.LazyFrame[Any], plan: Identity) -> nw.LazyFrame[Any]:
     """One row per identifier that belongs to one person at all times."""
     pairs, own = found.pairs, groups.of.select("node")
     for end in ("left", "right"):  # a shared identifier joins nobody
@@ -155,11 +156,13 @@ def _own(found: graph.Graph, groups: graph.Groups, numbers: nw.LazyFrame[Any], p
     ends = [pairs.select("together", node=nw.col(end)) for end in ("left", "right")]
     # One join at a time: several in one query would have to be in memory together.
     links = nw.concat(ends).group_by("node").agg(links_n=nw.len(), together=nw.col("together").min())
-    links = kept(links, "identity_links")
-    people = kept(groups.of.join(numbers, on="group", how="inner").select("node", "person_id"), "identity_people")
+    links = engine.keep(links, "identity_links")
+    people = engine.keep(
+        groups.of.join(numbers, on="group", how="inner").select("node", "person_id"), "identity_people"
+    )
     known = found.tokens.filter(nw.col("events_n") > 0).select("node", "rank", "id_token", "first_at", "last_at")
-    known = kept(known.join(people, on="node", how="inner"), "identity_known")
-    known = kept(known.join(links, on="node", how="left"), "identity_known")
+    known = engine.keep(known.join(people, on="node", how="inner"), "identity_known")
+    known = engine.keep(known.join(links, on="node", how="left"), "identity_known")
     sizes = known.group_by("person_id").agg(_size=nw.len())
     known = known.join(sizes, on="person_id", how="inner")
     is_device = nw.col("rank").is_in([plan.identifiers.index(name) for name in plan.devices])
@@ -191,12 +194,12 @@ def _name(plan: Identity) -> Any:
 
 
 def _spells(
-    resolved: nw.LazyFrame[Any], groups: graph.Groups, numbers: nw.LazyFrame[Any], plan: Identity
+    resolved: nw.LazyFrame[Any], groups: Groups, numbers: nw.LazyFrame[Any], plan: Identity
 ) -> nw.LazyFrame[Any]:
     """One row per shared identifier and unbroken spell of one person on it."""
     order = list(engine.ORDER)
     how = "last sign-in" if plan.policy == "last_login" else "nearest sign-in of the visit"
-    table = resolved.filter(~nw.col("group").is_null()).join(moved(numbers, resolved), on="group", how="inner")
+    table = resolved.filter(~nw.col("group").is_null()).join(engine.beside(numbers, resolved), on="group", how="inner")
     table = table.with_columns(_before=nw.col("person_id").shift(1).over("node", order_by=order))
     same = nw.col("_before") == nw.col("person_id")
     table = table.with_columns(_starts=nw.when(same).then(0).otherwise(1))
@@ -204,7 +207,7 @@ def _spells(
     spells = table.group_by("node", "person_id", "_spell").agg(
         valid_from=nw.col("timestamp").min(), valid_to=nw.col("timestamp").max()
     )
-    spells = spells.join(moved(groups.shared, resolved), on="node", how="inner")
+    spells = spells.join(engine.beside(groups.shared, resolved), on="node", how="inner")
     parts = [
         spells.filter(nw.col("node").str.starts_with(f"{rank}:")).select(
             "person_id", "valid_from", "valid_to",

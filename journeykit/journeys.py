@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import narwhals as nw
 import pandas as pd
 
-from journeykit import engine, identity, ordering
-from journeykit.config import Journeys, seconds
+from journeykit import engine, identity, ordering, sums
+from journeykit.config import Journeys, Study, seconds
 from journeykit.study import OpenStudy
 
 MICRO = 1_000_000
@@ -29,12 +30,17 @@ def build(study: OpenStudy) -> bool:
     stitched = identity.stitch(study.table("events"), plan.identity, study.table("links"))
     note = {"fingerprint": mark, "parts": study.parts_hash("02_stitch"), "events": study.fingerprint("events")}
     path = study.path("touches")
-    work = partial(ordering.order_touches, sessions=plan.sessions, journeys=plan.journeys, timezone=plan.study.timezone)
-    engine.write_in_order(stitched.events, path, note, by="person_id", order=engine.ORDER, work=work)
+    write_touches(stitched.events, plan, path, note)
     engine.write_parquet(engine.lazy(stitched.people), study.path("people"), note)
     made = journeys(engine.read_parquet(path), plan=plan.journeys, as_of=study.as_of())
     engine.write_parquet(made.sort("journey_id"), study.path("journeys"), note)
     return True
+
+
+def write_touches(events: Any, plan: Study, path: Path, note: dict[str, str] | None = None) -> None:
+    """Write stitched events as touches: sorted by person and the total order, see `ordering.order_touches`."""
+    work = partial(ordering.order_touches, sessions=plan.sessions, journeys=plan.journeys, timezone=plan.study.timezone)
+    engine.write_in_order(events, path, note, by="person_id", order=engine.ORDER, work=work)
 
 
 def journeys(touches: Any, *, plan: Journeys, as_of: pd.Timestamp) -> nw.LazyFrame[Any]:
@@ -69,9 +75,8 @@ def journeys(touches: Any, *, plan: Journeys, as_of: pd.Timestamp) -> nw.LazyFra
         if plan.start
         else nw.col("time_us"),
         _without=_flag(nw.col("channel").is_null()),
-        # Sums of integers do not depend on the order in which an engine meets them; sums of fractions do.
-        _millionths=nw.when(value.abs() < LARGE).then((value * MICRO).round(0)).otherwise(0.0).cast(nw.Int64),
-        _large=nw.when(value.abs() >= LARGE).then(value.round(0)).otherwise(0.0),
+        _millionths=sums.whole(value, sums.MONEY),
+        _large=nw.when(value.abs() >= sums.LARGE).then(value.round(0)).otherwise(0.0),
     )
     made = table.group_by("journey_id", "person_id").agg(
         started_at=nw.col("timestamp").min(),
@@ -98,7 +103,7 @@ def journeys(touches: Any, *, plan: Journeys, as_of: pd.Timestamp) -> nw.LazyFra
         duration_days=(nw.col("_last_us") - nw.col("_first_us")) / (86400 * MICRO),
         touches_n=nw.col("touches_n").cast(nw.Int64),
         channels_n=(nw.col("channels_n") - nw.col("_without")).cast(nw.Int64),  # null is no channel
-        value=nw.col("_millionths").cast(nw.Float64) / MICRO + nw.col("_large"),
+        value=nw.col("_millionths").cast(nw.Float64) / sums.MONEY + nw.col("_large"),
     )
     order = ["journey_id", "person_id", "started_at", "ended_at", "outcome", "touches_n", "channels_n"]
     return made.select(*order, "entry_channel", "duration_days", "value")

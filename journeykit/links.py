@@ -11,7 +11,6 @@ from journeykit.config import Source, Study
 from journeykit.parts import Inputs, Part
 from journeykit.sql import identifier, literal
 
-COLUMNS = ("left_name", "left_token", "right_name", "right_token", "known_at", "rule", "confidence")
 DEFINITION = (
     "left_name VARCHAR, left_token VARCHAR, right_name VARCHAR, right_token VARCHAR, known_at TIMESTAMP, "
     "rule VARCHAR, confidence DOUBLE"
@@ -83,4 +82,4 @@ def _declared(source: Source, plan: Study) -> list[str]:
 
 
 def _insert(found: pd.DataFrame) -> None:
-    engine.insert(found[list(COLUMNS)].astype({"known_at": "datetime64[us]"}), "links_found")
+    engine.insert(found[linking.LINKS].astype({"known_at": "datetime64[us]"}), "links_found")

@@ -19,7 +19,7 @@ def kept(plan: Study) -> dict[str, str]:
     `kept` are the events without those that a source drops, each with the number of its `occurrence`. `per_part` is
     what `files` says of each part's kept rows.
     """
-    again = _listed(source.name for source in plan.sources if source.duplicates == "keep")
+    again = listed(source.name for source in plan.sources if source.duplicates == "keep")
     return {
         "repeated": "SELECT source, row_key, event FROM staged GROUP BY source, row_key, event HAVING count(*) > 1",
         "repeats": (
@@ -36,14 +36,15 @@ def kept(plan: Study) -> dict[str, str]:
     }
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Return names as they stand in `IN (…)`; of none, one that nothing has."""
     return ", ".join(literal(name) for name in names) or "''"
 
 
 def events(plan: Study) -> str:
     """Return the query of `events` over `kept` and `touchpoints`."""
-    eventless = _listed(source.name for source in plan.sources if source.kind != "events")
-    emitting = _listed(source.name for source in plan.sources if source.emits)
+    eventless = listed(source.name for source in plan.sources if source.kind != "events")
+    emitting = listed(source.name for source in plan.sources if source.emits)
     # The number of an occurrence is part of the event's id where a source keeps its repeats, so that ids stay unique.
     replaced = {
         "event_id": f"CASE WHEN s.source IN ({emitting}) THEN CAST(s.place AS STRING) || '-' ELSE '' END || "
@@ -54,9 +55,9 @@ def events(plan: Study) -> str:
         "team": "coalesce(s.team, t.owner)",
     }
     columns = columns_of(plan).all
-    listed = ", ".join(f"{replaced.get(name, f's.{identifier(name)}')} AS {identifier(name)}" for name in columns)
+    cells = ", ".join(f"{replaced.get(name, f's.{identifier(name)}')} AS {identifier(name)}" for name in columns)
     return (
-        f"SELECT {listed} FROM kept s LEFT JOIN touchpoints t ON t.event = s.event WHERE s.source NOT IN ({eventless}) "
+        f"SELECT {cells} FROM kept s LEFT JOIN touchpoints t ON t.event = s.event WHERE s.source NOT IN ({eventless}) "
         "ORDER BY s.timestamp, s.source, s.source_row, event_id"
     )
 
@@ -66,7 +67,7 @@ def _per_part(plan: Study) -> str:
         f"WHEN {literal(source.name)} THEN {seconds(source.late_after or '24h') * 1_000_000}" for source in plan.sources
     )
     # When a profile was known says nothing about how far a source reaches.
-    profiles = _listed(source.name for source in plan.sources if source.kind == "profiles")
+    profiles = listed(source.name for source in plan.sources if source.kind == "profiles")
     at = f"CASE WHEN source NOT IN ({profiles}) THEN timestamp END"
     fates = (
         "SELECT part, line, any_value(source) AS source, any_value(lag_us) AS lag_us, max(clock) AS clock, "

@@ -100,6 +100,11 @@ def _common(source: Source, inputs: Inputs) -> str:
     return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()
 
 
+def is_made(part: Part) -> bool:
+    """Return whether a part is on disk, with what is known of its file."""
+    return part.path.exists() and part.path.with_suffix(".json").exists()
+
+
 def ensure(part: Part, inputs: Inputs) -> Part:
     """Return a part with what is known of its file, reading the file when that was not done before.
 
@@ -107,7 +112,7 @@ def ensure(part: Part, inputs: Inputs) -> Part:
         JourneyError: the file cannot be read as journey.toml describes it, or lacks a mapped column.
     """
     beside = part.path.with_suffix(".json")
-    if not (part.path.exists() and beside.exists()):
+    if not is_made(part):
         try:
             _read(part, inputs, beside)
         except engine.EngineError as error:

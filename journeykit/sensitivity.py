@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,10 +11,10 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from journeykit import agreement, attribution, churn, engine, funnels, identity, labels, ordering, survival
+from journeykit import agreement, attribution, churn, engine, funnels, identity, journeys, labels, survival
 from journeykit.errors import JourneyError, nearest
 from journeykit.stats import clustered, not_enough, reason_of, wilson
-from journeykit.study import OpenStudy, fingerprint
+from journeykit.study import OpenStudy
 
 FIGURES = ("figure", "unit", "value", "value_low", "value_high", "n")
 B_CUBED = ("b3_precision_share", "b3_recall_share")
@@ -49,7 +48,7 @@ def figures(study: OpenStudy, policies: Sequence[str] = identity.POLICIES) -> pd
     Raises:
         JourneyError: a policy is not known.
     """
-    table = _made(study, policies, "policies")
+    table, _ = _made(study, policies)
     return table if len(table) else not_enough(COLUMNS, "no event was read")
 
 
@@ -66,7 +65,7 @@ def scores(study: OpenStudy, policies: Sequence[str] = identity.POLICIES) -> pd.
     Raises:
         JourneyError: a policy is not known.
     """
-    table = _made(study, policies, "agreement")
+    _, table = _made(study, policies)
     if table.empty:
         return not_enough(SCORES, labels.why_none(study))
     return table
@@ -113,8 +112,8 @@ def moved(table: pd.DataFrame) -> pd.DataFrame:
     return out.assign(moved_share=out["moved_n"] / out["moved_of_n"]).reset_index(drop=True)
 
 
-def _made(study: OpenStudy, policies: Sequence[str], name: str) -> pd.DataFrame:
-    """One of the two tables; both are made when what they depend on has changed."""
+def _made(study: OpenStudy, policies: Sequence[str]) -> list[pd.DataFrame]:
+    """The two tables; both are made when what they depend on has changed."""
     for policy in policies:
         if policy not in identity.POLICIES:
             raise JourneyError(
@@ -125,29 +124,26 @@ def _made(study: OpenStudy, policies: Sequence[str], name: str) -> pd.DataFrame:
     policies = [*policies, *([] if own in policies else [own])]  # without the one in use there is nothing to compare
     sample = labels.read(study)
     said = [study.fingerprint("touches"), study.config_hash, list(policies), sample.to_csv(index=False)]
-    note = {"fingerprint": fingerprint(said)}
-    if any(study.fingerprint(table) != note["fingerprint"] for table in ("policies", "agreement")):
-        found, scored = _compared(study, policies, sample)
-        engine.write_parquet(engine.lazy(found), study.path("policies"), note)
-        engine.write_parquet(engine.lazy(scored), study.path("agreement"), note)
-    return engine.fetch(engine.read_parquet(study.path(name)))
+    return study.remember(["policies", "agreement"], said, lambda: _compared(study, policies, sample))
 
 
 def _compared(study: OpenStudy, policies: Sequence[str], sample: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     own, events = study.config.identity, study.table("events")
     found, scored = [], []
-    if engine.fetch(events.head(1)).empty:
+    if engine.is_empty(events):
         return pd.DataFrame(columns=list(COLUMNS), dtype=str), pd.DataFrame(columns=list(SCORES), dtype=str)
     baseline = engine.materialise(study.table("touches").select("event_id", _own="person_id"), "sensitivity_own")
     for policy in policies:
-        stitched = identity.stitch(events, own.model_copy(update={"policy": policy}), study.table("links")).events
         said: dict[str, Any] = {"policy": policy, "used": policy == own.policy}
         # Hidden in derived/, which the machines of a cluster share.
-        with TemporaryDirectory(prefix=".policies-", dir=study.derived) as folder:
-            touches = _touches(stitched.select(*NEEDED, *_sessions_by(study)), study, Path(folder) / "touches.parquet")
+        with engine.scratch(), TemporaryDirectory(prefix=".policies-", dir=study.derived) as folder:
+            stitched = identity.stitch(events, own.model_copy(update={"policy": policy}), study.table("links")).events
+            path = Path(folder) / "touches.parquet"
+            journeys.write_touches(stitched.select(*NEEDED, *_sessions_by(study)), study.config, path)
+            touches = engine.keep(engine.read_parquet(path), "sensitivity_touches")
             both = touches.select("event_id", "person_id").join(baseline, on="event_id", how="inner")
             found.append(headline(touches, study).assign(**said, **moved_people(both)))
-        score = _score(stitched, study, sample)
+            score = _score(stitched, study, sample)
         scored += [{**said, **score}] if score else []
     types = {"value": float, "value_low": float, "value_high": float}
     return (
@@ -158,13 +154,6 @@ def _compared(study: OpenStudy, policies: Sequence[str], sample: pd.DataFrame) -
 
 def _sessions_by(study: OpenStudy) -> list[str]:
     return [f"id_{study.config.sessions.identifier}"] if study.config.sessions.identifier else []
-
-
-def _touches(events: nw.LazyFrame[Any], study: OpenStudy, path: Path) -> nw.LazyFrame[Any]:
-    plan = study.config
-    work = partial(ordering.order_touches, sessions=plan.sessions, journeys=plan.journeys, timezone=plan.study.timezone)
-    engine.write_in_order(events, path, {}, by="person_id", order=engine.ORDER, work=work)
-    return engine.materialise(engine.read_parquet(path), "sensitivity_touches")
 
 
 def headline(touches: Any, study: OpenStudy) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from journeykit import engine, merge, parts, staging
 from journeykit.config import Study
 from journeykit.parts import Inputs, Part
 from journeykit.raw_files import QueryResult
-from journeykit.sql import identifier, literal
+from journeykit.sql import identifier
 
 LARGE = ("events", "quarantine", "tokens")  # the tables that the cluster makes
 SAID = {  # what a task writes of its file
@@ -34,7 +34,7 @@ def read(wanted: Sequence[Part], inputs: Inputs) -> None:
         JourneyError: as `parts.ensure`.
     """
     one_each = list({part.path: part for part in wanted if not isinstance(part.file, QueryResult)}.values())
-    missing = [part for part in one_each if not (part.path.exists() and part.path.with_suffix(".json").exists())]
+    missing = [part for part in one_each if not parts.is_made(part)]
     bare = replace(inputs, results={}, prepared=set())
 
     def ensure(number: int) -> None:
@@ -78,7 +78,7 @@ def stage(read: Sequence[Part], plan: Study, shared: Path) -> None:
     for name, query in merge.kept(plan).items():
         found = engine.query(query, on="spark")
         engine.view(engine.materialise(found, name) if name == "repeats" else found, name)
-    small = ", ".join(literal(source.name) for source in plan.sources if source.kind != "events") or "''"
+    small = merge.listed(source.name for source in plan.sources if source.kind != "events")
     for name, query in {
         "kept": f"SELECT * FROM kept WHERE source IN ({small})",
         "per_part": "SELECT * FROM per_part",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,16 @@ class OpenStudy:
     def fingerprint(self, name: str) -> str:
         """Return the fingerprint that a derived table was written with, or "" when it is missing."""
         return engine.read_metadata(self.path(name)).get("fingerprint", "")
+
+    def remember(
+        self, names: Sequence[str], said: Any, make: Callable[[], Sequence[pd.DataFrame]]
+    ) -> list[pd.DataFrame]:
+        """Return small tables that are kept in derived/, and make them when what they depend on (`said`) is new."""
+        note = {"fingerprint": fingerprint(said)}
+        if any(self.fingerprint(name) != note["fingerprint"] for name in names):
+            for name, table in zip(names, make(), strict=True):
+                engine.write_parquet(engine.lazy(table), self.path(name), note)
+        return [engine.fetch(engine.read_parquet(self.path(name))) for name in names]
 
     def as_of(self) -> pd.Timestamp:
         """Return the end of observation (UTC): `study.as_of`, or the last event."""

@@ -9,7 +9,8 @@ import narwhals as nw
 from journeykit import engine
 from journeykit.config import Identity
 from journeykit.durations import seconds
-from journeykit.graph import Groups, kept, moved, node
+from journeykit.graph import node
+from journeykit.groups import Groups
 
 ORDER = list(engine.ORDER)
 
@@ -35,7 +36,7 @@ def in_time(
         another shared identifier of the event decides), `decides` (1: this is the event's most trusted identifier).
     """
     found = _on_shared(events, groups, plan)
-    parted = moved(groups.apart, found).select("node", known=nw.col("group"), _parted=nw.lit(1))
+    parted = engine.beside(groups.apart, found).select("node", known=nw.col("group"), _parted=nw.lit(1))
     found = found.join(parted, on=["node", "known"], how="left")
     # A sign-in of somebody who is split from it says nothing about the events around.
     signed: Any = nw.when(nw.col("_parted").is_null()).then(nw.col("known"))
@@ -67,7 +68,7 @@ def in_time(
     nobody = nw.concat_str(nw.col("node"), nw.lit("#"), nw.col("_visit").cast(nw.String))
     decided = nw.when(nw.col("decides") == 1).then(nw.coalesce(nearest, nobody))
     made = found.with_columns(group=nw.coalesce(nw.col("known"), decided))
-    return kept(made.select("node", "event_id", *ORDER[:3], "timestamp", "group", "decides"), "visits")
+    return engine.keep(made.select("node", "event_id", *ORDER[:3], "timestamp", "group", "decides"), "visits")
 
 
 def _on_shared(events: nw.LazyFrame[Any], groups: Groups, plan: Identity) -> nw.LazyFrame[Any]:
@@ -76,19 +77,19 @@ def _on_shared(events: nw.LazyFrame[Any], groups: Groups, plan: Identity) -> nw.
     parts = [events.head(0).with_columns(node=nw.col("event_id"), decides=nw.lit(1)).select(*columns)]
     for rank, name in enumerate(plan.identifiers):
         own = groups.shared.filter(nw.col("node").str.starts_with(f"{rank}:"))
-        if engine.fetch(own.head(1)).empty:
+        if engine.is_empty(own):
             continue
         own = own.select("node", _token=nw.col("node").str.slice(len(f"{rank}:")))
-        at = events.join(moved(own, events), left_on=f"id_{name}", right_on="_token", how="inner")
+        at = events.join(engine.beside(own, events), left_on=f"id_{name}", right_on="_token", how="inner")
         # Its most trusted identifier decides, also when a less trusted one of the event is shared as well.
         better = [nw.col(f"id_{other}") for other in plan.identifiers[:rank]]
         decides = nw.when(nw.coalesce(*better).is_null()).then(1).otherwise(0) if better else nw.lit(1)
         parts.append(at.with_columns(decides=decides).select(*columns))
-    found = kept(nw.concat(parts), "visits_seen")
-    of = moved(groups.of, events)
+    found = engine.keep(nw.concat(parts), "visits_seen")
+    of = engine.beside(groups.of, events)
     for rank, name in enumerate(plan.identifiers):
         owner = of.select(_node=nw.col("node"), _group=nw.col("group"))
         found = found.with_columns(_node=node(rank, nw.col(f"id_{name}"))).join(owner, on="_node", how="left")
         found = found.drop("_node").rename({"_group": f"_group_{name}"})
     known = nw.coalesce(*[nw.col(f"_group_{name}") for name in plan.identifiers])
-    return kept(found.select(*columns[:7], known=known), "visits_known")
+    return engine.keep(found.select(*columns[:7], known=known), "visits_known")

@@ -8,7 +8,8 @@ DuckDB (`run`, `rows`, `query`), on Spark inside its tasks.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +24,10 @@ from journeykit.engine.duck import connection, function, insert, register, rows,
 from journeykit.errors import JourneyError, nearest
 
 __all__ = [
-    "ORDER", "EngineError", "beside", "connection", "describe", "each", "fetch", "function", "insert", "kind", "lazy",
-    "master", "materialise", "query", "read_metadata", "read_parquet", "register", "relation", "require", "rows", "run",
-    "view", "write_in_order", "write_parquet",
+    "ORDER", "EngineError", "beside", "connection", "describe", "each", "fetch", "function", "in_order", "insert",
+    "is_empty", "keep", "kind", "lazy", "master", "materialise", "order_of", "query", "read_metadata", "read_parquet",
+    "register", "relation", "require", "rows", "run", "scratch", "view", "with_member", "write_in_order",
+    "write_parquet",
 ]  # fmt: skip
 
 # The total order of events. Every ordered window in the package names it, so that ties never decide by chance.
@@ -198,6 +200,23 @@ def materialise(frame: Any, name: str) -> nw.LazyFrame[Any]:
     return lazy(native)
 
 
+def keep(frame: Any, name: str) -> nw.LazyFrame[Any]:
+    """Compute a lazy table once, as `materialise` does, beside others that are kept under the same name."""
+    return materialise(frame, duck.own_name(name))
+
+
+@contextmanager
+def scratch() -> Iterator[None]:
+    """Drop what is kept meanwhile at the end: lazy tables that were made of it are of no use afterwards."""
+    with duck.scratch():
+        yield
+
+
+def is_empty(table: Any) -> bool:
+    """Return whether a table has no row."""
+    return fetch(lazy(table).head(1)).empty
+
+
 def write_parquet(frame: Any, path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write a table as Parquet: beside its name first, moved into place when whole.
 
@@ -239,6 +258,50 @@ def write_in_order(
         from journeykit.engine import spark
 
         spark.write_in_order(native, path, metadata or {}, by=by, order=order, work=work)
+
+
+def in_order(frame: Any, *, by: str, order: Sequence[str], work: Work) -> nw.LazyFrame[Any]:
+    """Sort rows, work on them in order, and return the result as a lazy table; as `write_in_order`, without a file.
+
+    The result is computed at once, kept on disk (on Spark, on the machines of the cluster), and dropped by `scratch`.
+    `work` is not told the number of a row: it is 1 in every call.
+    """
+    table = lazy(frame)
+    native: Any = nw.to_native(table)
+    if table.implementation.is_pyspark():
+        from journeykit.engine import spark
+
+        return lazy(spark.in_order(native, by=by, order=order, work=work))
+    if not isinstance(native, duck.Relation):
+        native = nw.to_native(lazy(table.collect("pyarrow")))
+    return lazy(duck.in_order(native, by=by, order=order, work=work))
+
+
+def order_of(columns: Sequence[str]) -> list[str]:
+    """Return the columns that order the events of a person: `position` of touches, or else the total order.
+
+    >>> order_of(["person_id", "position"]), order_of(["person_id"])
+    (['position'], ['time_us', 'source', 'source_row', 'event_id'])
+    """
+    return ["position"] if "position" in columns else list(ORDER)
+
+
+def with_member(frame: Any, column: str, key: str, name: str) -> nw.LazyFrame[Any]:
+    """Return a table with one member of the JSON object that a column holds as text; null where there is none.
+
+    >>> table = lazy(pd.DataFrame({"properties": ['{"plan": "pro", "seats": 3}', None, "no JSON"]}))
+    >>> fetch(with_member(table, "properties", "seats", "seats"))["seats"].tolist()
+    ['3', None, None]
+    """
+    table = lazy(frame)
+    native: Any = nw.to_native(table)
+    if table.implementation.is_pyspark():
+        from journeykit.engine import spark
+
+        return lazy(spark.with_member(native, column, key, name))
+    if not isinstance(native, duck.Relation):
+        native = nw.to_native(lazy(table.collect("pyarrow")))
+    return lazy(duck.with_member(native, column, key, name))
 
 
 def read_metadata(path: Path) -> dict[str, str]:

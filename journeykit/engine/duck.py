@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 import pandas as pd
 
 from journeykit.engine import chunks, files
+from journeykit.sql import identifier, literal
 
 _local = threading.local()
 
@@ -62,6 +65,27 @@ def materialise(relation: Relation, name: str) -> Relation:
     return connection().table(name)
 
 
+def own_name(name: str) -> str:
+    """Return a name for a temporary table that no other one of this connection has, and note it for `scratch`."""
+    _local.turn = getattr(_local, "turn", 0) + 1
+    _local.__dict__.setdefault("kept", []).append(f"{name}_{_local.turn}")
+    return str(_local.kept[-1])
+
+
+@contextmanager
+def scratch() -> Iterator[None]:
+    """Drop the tables whose names were given out meanwhile."""
+    kept: list[str] = _local.__dict__.setdefault("kept", [])
+    before = len(kept)
+    try:
+        yield
+    finally:
+        for name in kept[before:]:
+            connection().execute(f"DROP TABLE IF EXISTS {name}")
+            _kept_file(name).unlink(missing_ok=True)
+        del kept[before:]
+
+
 def write_parquet(relation: Relation, path: Path, metadata: dict[str, str]) -> None:
     """Write a relation as one Parquet file."""
     pairs = ", ".join(f"{key}: '{value}'" for key, value in metadata.items())
@@ -80,6 +104,34 @@ def write_in_order(
     made = work(reader.schema.empty_table(), 1).schema.with_metadata(metadata)
     with files.replacing(path) as part:
         chunks.write(reader, part, by=by, first=1, work=work, made=made)
+
+
+def in_order(relation: Relation, *, by: str, order: Sequence[str], work: chunks.Work) -> Relation:
+    """As `write_in_order`, into a file that `scratch` drops, or the end of the process."""
+    path = _kept_file(own_name("in_order"))
+    write_in_order(relation, path, {}, by=by, order=order, work=lambda table, _: work(table, 1))
+    return connection().read_parquet(files.pattern(path))
+
+
+def _kept_file(name: str) -> Path:
+    """Return the file of what is kept under a name in this thread."""
+    if not hasattr(_local, "folder"):
+        _local.folder = TemporaryDirectory(
+            prefix="journeykit-", dir=os.environ.get("JOURNEYKIT_SPILL") or None, ignore_cleanup_errors=True
+        )
+    return Path(_local.folder.name) / f"{name}.parquet"
+
+
+def with_member(relation: Relation, column: str, key: str, name: str) -> Relation:
+    """Add a member of the JSON object that a column holds as text."""
+    text = identifier(column)
+    value = f"CASE WHEN json_valid({text}) THEN json_extract_string({text}, {literal(_path(key))}) END"
+    return relation.project(f"*, {value} AS {identifier(name)}")
+
+
+def _path(key: str) -> str:
+    quoted = key.replace('"', '\\"')
+    return f'$."{quoted}"'
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -218,6 +218,30 @@ def write_in_order(
         files.note(part, metadata)
 
 
+def in_order(frame: Any, *, by: str, order: Sequence[str], work: chunks.Work) -> Any:
+    """Sort a frame within tasks that hold all rows of a value of `by`, and hand them to `work`, which runs there."""
+    from pyspark.sql import functions
+    from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
+
+    keys = [functions.col(f"`{name}`").asc_nulls_last() for name in (by, *order)]
+    empty = to_arrow_schema(frame.schema).empty_table()
+    made = work(empty, 1).schema
+
+    def in_tasks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for table in chunks.chunks(batches, by):
+            yield from work(table, 1).cast(made).combine_chunks().to_batches()
+
+    ordered = frame.repartition(functions.col(f"`{by}`")).sortWithinPartitions(*keys)
+    return ordered.mapInArrow(in_tasks, from_arrow_schema(made)).localCheckpoint()
+
+
+def with_member(frame: Any, column: str, key: str, name: str) -> Any:
+    """Add a member of the JSON object that a column holds as text."""
+    from pyspark.sql import functions
+
+    return frame.withColumn(name, functions.get_json_object(functions.col(f"`{column}`"), f"$['{key}']"))
+
+
 def _write_one(names: Sequence[str], by: str, work: chunks.Work, made: pa.Schema) -> Any:
     def write_one(source: str, target: str, first: int) -> None:
         half = Path(f"{target}.{os.getpid()}.part")
