@@ -12,8 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from journeykit.config_base import Duration, Limit, Name, Names, Part, Zone, fits
-from journeykit.config_questions import Attribution, Churn, Covariate, Experiment, Funnel, Metric, Plan
+from journeykit.config_funnels import Funnel
+from journeykit.config_plans import Plan
+from journeykit.config_questions import Attribution, Churn, Covariate, Experiment, Metric
 from journeykit.config_sources import Emit, Rule, Scale, Source, Stops, Time
+from journeykit.config_steps import Step
 from journeykit.durations import seconds
 from journeykit.errors import JourneyError, nearest
 from journeykit.problems import say
@@ -36,6 +39,7 @@ __all__ = [
     "Sessions",
     "Source",
     "Stage",
+    "Step",
     "Stops",
     "Study",
     "StudyPart",

@@ -1,4 +1,4 @@
-"""The parts of `journey.toml` that ask: funnels, plans, attribution, churn and experiments."""
+"""The parts of `journey.toml` that ask, funnels and plans aside: attribution, churn and experiments."""
 
 # ruff: noqa: RUF012 (pydantic copies the default of a key)
 
@@ -9,30 +9,6 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from journeykit.config_base import Duration, Name, Names, Part
-
-
-class Funnel(Part):
-    """`[funnels.<name>]`: ordered steps and the time allowed for them."""
-
-    steps: list[str] = Field(min_length=2)
-    """Values of `on` in this order; `"a | b"` are alternatives, and other events may lie between."""
-    within: Duration = ""
-    """Time allowed from the first step to the last: a longer one counts more people. `""` is any time."""
-    on: Literal["event", "touchpoint", "stage"] = "event"
-    """What the steps are."""
-    per: Literal["person", "session", "journey"] = "person"
-    """Who is counted; all steps must lie in the same person, session or journey."""
-    by: str = ""
-    """Column of touches to compare, such as `"segment_device"`, as it is at the first step. `""`: `"channel"`."""
-
-
-class Plan(Part):
-    """`[plans.<name>]`: the journey we believe in; a step ending in "?" is optional."""
-
-    steps: list[str] = Field(min_length=2)
-    """Values of `on` in this order; `"a | b"` are alternatives, and a step that ends in `?` may be left out."""
-    on: Literal["event", "touchpoint", "stage"] = "stage"
-    """What the steps are."""
 
 
 class Attribution(Part):

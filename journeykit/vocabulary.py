@@ -10,6 +10,7 @@ import pandas as pd
 from journeykit.config import Study
 from journeykit.errors import JourneyError, nearest
 from journeykit.stats import not_enough
+from journeykit.steps import kind_of
 
 TYPO = 0.85  # how alike two names are that one is taken for a misspelling of the other
 
@@ -21,8 +22,7 @@ def named_events(plan: Study) -> Iterator[tuple[str, str]]:
         yield "journeys.conversion", event
     for event in plan.attribution.conversion if plan.attribution else []:
         yield "attribution.conversion", event
-    for kind, steps in _steps(plan):
-        yield from ((where, step) for where, step in steps if kind == "event")
+    yield from ((where, step) for kind, where, step in _steps(plan) if kind == "event")
     if plan.churn:
         yield from (("churn.start", event) for event in plan.churn.start)
         yield from (("churn.end", event) for event in plan.churn.end)
@@ -35,14 +35,12 @@ def named_events(plan: Study) -> Iterator[tuple[str, str]]:
             yield from ((f"experiments.{test.name}.metrics.{metric.name}", event) for event in metric.event)
 
 
-def _steps(plan: Study) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Yield the steps of each funnel and plan: what they are (event, touchpoint or stage), and where and which."""
-    for name, funnel in plan.funnels.items():
-        steps = [part.strip() for step in funnel.steps for part in step.split("|")]
-        yield funnel.on, [(f"funnels.{name}.steps", step) for step in steps]
-    for name, path in plan.plans.items():
-        steps = [part.strip().removesuffix("?") for step in path.steps for part in step.split("|")]
-        yield path.on, [(f"plans.{name}.steps", step) for step in steps]
+def _steps(plan: Study) -> Iterator[tuple[str, str, str]]:
+    """Yield of each value of each step what it is (event, touchpoint or stage), where it is named, and the value."""
+    for part, paths in (("funnels", plan.funnels), ("plans", plan.plans)):
+        for name, path in paths.items():
+            for step in path.steps:
+                yield from ((kind_of(step, path.on), f"{part}.{name}.steps", value) for value in step.values)
 
 
 def unknown_steps(plan: Study) -> list[str]:
@@ -54,8 +52,7 @@ def unknown_steps(plan: Study) -> list[str]:
     return [
         f"{where}: {step!r} is not a {kind}.{nearest(step, known[kind])} "
         f"Declared: {', '.join(known[kind]) or 'none'}. Mend the name, or add it to [[stages]]"
-        for kind, steps in _steps(plan)
-        for where, step in steps
+        for kind, where, step in _steps(plan)
         if kind in known and step not in known[kind]
     ]
 
