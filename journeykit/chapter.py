@@ -15,7 +15,7 @@ import pandas as pd
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 
-from journeykit import findings, present, study
+from journeykit import figures, findings, present, study
 from journeykit.errors import JourneyError
 from journeykit.needs import skip_reason
 from journeykit.plots import theme
@@ -82,6 +82,12 @@ class Chapter:
     def as_of(self) -> pd.Timestamp:
         return self.study.as_of()
 
+    @property
+    def experiment_columns(self) -> list[str]:
+        """The columns that say who is in which test and arm: they are drawn by lot and no groups to compare."""
+        named = (name for test in self.config.experiments for name in (test.identifier_column, test.arm_column))
+        return list(dict.fromkeys(name for name in named if name))
+
     def owner(self, touchpoint: str) -> str:
         """Return the team that owns a touchpoint, stage or event, or ""."""
         for stage in self.config.stages:
@@ -100,11 +106,16 @@ class Chapter:
         alt: str = "",
         limit: int = 15,
         columns: Sequence[str] = (),
+        interactive: Callable[[pd.DataFrame], Any] | None = None,
     ) -> None:
         """Save a table, then show its figure (if any) and its first `limit` rows; an empty one shows its reason.
 
-        `columns` narrows what is shown, not what is saved; an interval belongs to its estimate.
+        `columns` narrows what is shown, not what is saved; an interval belongs to its estimate. `interactive` makes a
+        plotly Figure of the same table, for readers with a screen; what `plot` draws is its twin for paper and code
+        hosts, so that there is always both.
         """
+        if interactive is not None and plot is None:
+            raise JourneyError(f"show({name!r}): interactive is given without plot. Give plot too: it draws the twin.")
         target = self.run_dir / "tables" / f"{self.name}__{name}.csv"
         target.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(target, index=False, float_format="%.10g")
@@ -115,11 +126,10 @@ class Chapter:
         if plot is not None:
             svg = theme.svg(plot(table))
             alt = alt or f"Chart of {name.replace('_', ' ')}; its numbers are in the table below."
-            display(
-                {"image/svg+xml": svg, "text/plain": f"<figure: {alt}>"},
-                metadata={"image/svg+xml": {"alt": alt}},
-                raw=True,
-            )
+            shapes: dict[str, Any] = {"image/svg+xml": svg, "text/plain": f"<figure: {alt}>"}
+            if interactive is not None:
+                shapes[figures.MIME] = figures.bundle(interactive(table))
+            display(shapes, metadata={"image/svg+xml": {"alt": alt}}, raw=True)
         rest = f"{len(table) - limit:,} {'more ' if limit else ''}rows in tables/{target.name}"
         shown = present.table(_narrowed(table, columns), limit, self.currency) if limit else ""
         shown += f'<p class="rest">{rest}</p>' if len(table) > limit else ""

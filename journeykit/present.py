@@ -21,7 +21,11 @@ WORDS = {
 }
 NONE = "–"
 DIFFERENCES = ("effect", "margin", "detectable", "difference")  # of two shares: a number of percentage points
-MONEY = ("value", "spend", "cost_per_conversion")  # where the column is numeric and rows have no units of their own
+MONEY = (
+    *("value", "spend", "cost_per_conversion"),
+    *("with_value", "without_value", "value_gap", "at_stake_value"),
+)  # where the column is numeric and rows have no units of their own
+MOMENT = 0.1  # days; shorter ones are no longer read as days
 LONG = 40  # characters; a column whose median text is longer holds sentences
 
 
@@ -69,12 +73,14 @@ def days(value: float | None, digits: int = 1) -> str:
 def seconds(value: float | None) -> str:
     """Return a duration in the unit that reads best.
 
-    >>> seconds(42), seconds(600), seconds(7200), seconds(172800)
-    ('42 s', '10 min', '2.0 h', '2.0 days')
+    >>> seconds(42), seconds(600), seconds(7200), seconds(172800), seconds(-42)
+    ('42 s', '10 min', '2.0 h', '2.0 days', '−42 s')
     """
     if missing(value):
         return NONE
     value = float(value or 0)
+    if value < 0:
+        return f"−{seconds(-value)}"
     if value < 120:
         return f"{value:.0f} s"
     if value < 7200:
@@ -141,6 +147,8 @@ def amount_interval(low: float | None, high: float | None, unit: str) -> str:
     >>> amount_interval(1.5, 3, "days"), amount_interval(0.02, 1.5, "days")  # each bound in its own unit
     ('1.5–3.0', '29 min to 1.5 days')
     """
+    if unit == "seconds" and not missing(low) and not missing(high):
+        return f"{seconds(low)} to {seconds(high)}"
     if unit == "days" and not missing(low) and not missing(high) and float(low or 0) < 1:
         return f"{amount(low, unit)} to {amount(high, unit)}"
     digits = {"ratio": 2, "score": 2, "people": 0, "orders": 0}.get(unit, 0 if len(unit) == 3 and unit.isupper() else 1)
@@ -178,11 +186,13 @@ def table(frame: pd.DataFrame, limit: int | None = None, currency: str = "") -> 
     numeric = {name: pd.api.types.is_numeric_dtype(frame[name]) or name.endswith("_share") for name in columns}
     money_columns = [n for n in columns if n in MONEY and numeric[n] and currency and "unit" not in names]
     titles = _titles(columns, dict.fromkeys(money_columns, f" ({currency})"))
+    spans = {name for name in columns if name.endswith("_days") and numeric[name] and _has_moments(frame[name])}
+    titles |= {name: titles[name].removesuffix(" (days)") for name in spans}
     kinds = {name: "num" if numeric[name] else "wide" if _is_long(shown[name]) else "" for name in columns}
     head = "".join(f'<th scope="col"{_class(kinds[name])}>{html.escape(titles[name])}</th>' for name in columns)
     rows = []
     for row in shown.to_dict("records"):
-        cells = "".join(_cell(row, name, kinds[name], names) for name in columns)
+        cells = "".join(_cell(row, name, kinds[name], names, "days" if name in spans else "") for name in columns)
         rows.append(f"<tr>{cells}</tr>")
     return f'<table class="jk"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
@@ -191,6 +201,11 @@ def _is_long(column: pd.Series[Any]) -> bool:
     """Tell whether a column holds sentences, which need room."""
     lengths = column.dropna().astype(str).str.len()
     return len(lengths) > 0 and float(lengths.median()) > LONG
+
+
+def _has_moments(days: pd.Series[Any]) -> bool:
+    """Tell whether some of a column's durations are so short that each needs its own unit: hours, minutes, seconds."""
+    return bool(((days.abs() > 0) & (days.abs() < MOMENT)).any())
 
 
 def _titles(columns: list[str], units: dict[str, str]) -> dict[str, str]:
@@ -217,9 +232,10 @@ def _class(kind: str) -> str:
     return f' class="{kind}"' if kind else ""
 
 
-def _cell(row: dict[Any, Any], name: str, kind: str, names: list[str]) -> str:
+def _cell(row: dict[Any, Any], name: str, kind: str, names: list[str], own: str = "") -> str:
     value = row[name]
-    unit = row.get("unit") if isinstance(value, float) and not _has_own_unit(name) else None
+    own = own or ("seconds" if name.endswith("_seconds") else "")
+    unit = own or (row.get("unit") if isinstance(value, float) and not _has_own_unit(name) else None)
     if isinstance(unit, str) and unit and not missing(value):
         low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
         if unit == "share" and name.removeprefix("cuped_") in DIFFERENCES:

@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 import pandas as pd
 
-from journeykit import engine, privacy
+from journeykit import engine, figures, privacy
 from journeykit.config import Identity
 from journeykit.redaction import AT
 
@@ -119,12 +119,12 @@ def listed(tokens: dict[str, list[str]]) -> str:
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder in order; no link is followed."""
+    """Yield the files below a folder in order; no link is followed, and plotly's script is none of a study's files."""
     for here, folders, names in os.walk(folder, followlinks=False):
         folders.sort()
         for name in sorted(names):
             path = Path(here) / name
-            if path.is_file() and not path.is_symlink():
+            if path.is_file() and not path.is_symlink() and not figures.is_library(path):
                 yield path
 
 

@@ -55,6 +55,30 @@ def code(source: str, *outputs: Any, count: int | None = 1, tags: tuple[str, ...
     return cell
 
 
+def hostile_figure() -> dict[str, Any]:
+    """An interactive figure as a notebook stores it, with what must not act, load or leave the page."""
+    end = "</script><script>alert(1)</script>"
+    texts = [f"Cart {end}", '<a href="javascript:alert(1)">Order</a>', f"<<a>a href='https://example.org'>{XSS}"]
+    return {
+        "data": [
+            {
+                "type": "sankey",
+                "node": {"label": texts, "customdata": texts, "hovertemplate": f"%{{label}} {XSS}<extra></extra>"},
+                "link": {"source": [0, 0], "target": [1, 2], "value": [3, 1], "label": texts[:2]},
+            }
+        ],
+        "layout": {
+            "meta": {"width": 900},
+            "height": 300,
+            "title": {"text": f"{XSS} <a href='https://example.org/' onclick='alert(1)'>a link</a>"},
+            "images": [{"source": "https://example.org/x.png", "xref": "paper", "yref": "paper"}],
+            "annotations": [{"text": end, "x": 0, "y": 0, "showarrow": False, "captureevents": True}],
+        },
+        "config": {"plotlyServerURL": "https://example.org", "showSendToCloud": True},
+        "frames": [{"name": end}],
+    }
+
+
 def funnel_cells() -> list[Any]:
     svg = chart()
     wide = pd.DataFrame({f"a rather long column name {i}": [i * 1000.5, -i, XSS] for i in range(12)})
@@ -107,7 +131,13 @@ def funnel_cells() -> list[Any]:
         code("fig", shown({"application/vnd.plotly.v1+json": {"data": [], "layout": {"title": XSS}}})),
         code(
             "fig",
-            shown({"application/vnd.plotly.v1+json": {}, "image/svg+xml": svg, html: "<script>alert(1)</script>"}),
+            shown(
+                {
+                    "application/vnd.plotly.v1+json": hostile_figure(),
+                    "image/svg+xml": svg,
+                    html: "<script>alert(1)</script>",
+                }
+            ),
         ),
     ]
 

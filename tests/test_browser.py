@@ -159,10 +159,18 @@ def check(browser: Any, folder: Path, width: int, theme: str) -> None:
         for path in sorted(folder.glob("*.html")):
             page = watched.open(path)
             page.wait_for_load_state("load")
+            draw(page)
             problems += [f"{path.name}: {problem}" for problem in page.evaluate(INSPECT)]
             problems += [f"{path.name}: {note}" for note in watched.noted]
             watched.noted.clear()
     assert not problems, "\n".join(problems)
+
+
+def draw(page: Any) -> None:
+    """Come near each interactive figure, so that it is drawn."""
+    for figure in page.locator("figure[data-interactive]").all():
+        figure.scroll_into_view_if_needed()
+        figure.locator(".chart svg.main-svg").first.wait_for(state="attached", timeout=60_000)
 
 
 def test_a_policy_stops_what_the_cleaning_might_miss(browser: Any, made: Path) -> None:
@@ -347,3 +355,102 @@ def test_without_javascript_everything_can_be_read(browser: Any, made: Path) -> 
         assert page.locator("details.code summary").first.is_visible(), "code can be unfolded one by one"
         assert page.get_by_role("button").count() == 0, "no button that does nothing"
         assert not watched.noted
+
+
+# --- interactive figures -------------------------------------------------------------------------------------------
+
+
+def test_an_interactive_figure_is_drawn_without_a_request(browser: Any, made: Path) -> None:
+    with Watched(browser, viewport={"width": 1280, "height": 900}) as watched:
+        asked: list[str] = []
+        watched.page.on("request", lambda request: asked.append(request.url))
+        page = watched.open(made / "04_funnel.html")
+        figure = page.locator("figure[data-interactive]")
+        assert figure.locator("img").is_visible() or figure.locator(".chart").is_visible(), "there is always a picture"
+        draw(page)
+        page.locator("figure.drawn").wait_for()
+        assert figure.locator(".sankey-node").count() == 3
+        assert figure.locator(".sankey-link").count() == 2
+        assert figure.locator("img").is_hidden()
+        chart = figure.locator(".chart")
+        assert chart.get_attribute("aria-label") == figure.locator("img").get_attribute("alt")
+        assert sorted({Path(url).name for url in asked if not url.startswith("data:")}) == [
+            "04_funnel.html",
+            "plotly.min.js",
+        ]
+        assert not watched.noted
+        # The payloads are there as text, and only so.
+        assert figure.locator("a[*|href], image, script:not([type='application/json'])").count() == 0
+        assert "<script>alert(1)</script>" in figure.locator(".chart").inner_text() + "".join(
+            figure.locator(".chart svg").all_text_contents()
+        )
+
+
+def test_an_interactive_figure_tells_its_numbers_by_mouse_and_by_keyboard(browser: Any, made: Path) -> None:
+    with Watched(browser, viewport={"width": 1280, "height": 900}) as watched:
+        page = watched.open(made / "04_funnel.html")
+        draw(page)
+        told = page.locator(".told")
+        hint = told.inner_text()
+        assert "arrow keys" in hint
+        page.locator(".chart").focus()
+        said = []
+        for _ in range(5):
+            page.keyboard.press("ArrowRight")
+            page.locator(".hoverlayer .hovertext").first.wait_for(state="attached")
+            said.append(told.inner_text())
+        assert len(set(said)) == 5, "two links and three nodes"
+        assert hint not in said
+        page.keyboard.press("ArrowLeft")
+        assert told.inner_text() == said[3]
+        page.keyboard.press("Escape")
+        page.locator(".hoverlayer .hovertext").first.wait_for(state="detached")
+        box = page.locator(".sankey-node rect").first.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.locator(".hoverlayer .hovertext").first.wait_for(state="attached")
+        assert not watched.noted
+
+
+def test_on_paper_and_without_scripts_the_drawing_stays(browser: Any, made: Path) -> None:
+    with Watched(browser, viewport={"width": 1280, "height": 900}) as watched:
+        page = watched.open(made / "04_funnel.html")
+        draw(page)
+        page.emulate_media(media="print")
+        assert page.locator("figure.drawn img").is_visible()
+        assert page.locator(".chart").is_hidden()
+        assert page.locator(".told").is_hidden()
+    with Watched(browser, java_script_enabled=False) as watched:
+        page = watched.open(made / "04_funnel.html")
+        assert page.locator("figure[data-interactive] img").is_visible()
+        assert page.locator(".chart").count() == 0
+
+
+def test_a_page_that_is_sent_on_alone_shows_the_drawing(browser: Any, made: Path, tmp_path: Path) -> None:
+    shutil.copy(made / "04_funnel.html", tmp_path)
+    with Watched(browser, viewport={"width": 1280, "height": 900}) as watched:
+        page = watched.open(tmp_path / "04_funnel.html")
+        with page.expect_event("requestfailed"):
+            page.locator("figure[data-interactive]").scroll_into_view_if_needed()
+        assert page.locator("figure[data-interactive] img").is_visible()
+        assert page.locator("figure.drawn").count() == 0
+        assert not [note for note in watched.noted if note.startswith(("error", "dialog", "request"))]
+
+
+def test_an_interactive_figure_follows_width_and_theme(browser: Any, made: Path) -> None:
+    with Watched(browser, viewport={"width": 1280, "height": 900}, color_scheme="dark") as watched:
+        page = watched.open(made / "04_funnel.html")
+        draw(page)
+        chart, figure = page.locator(".chart"), page.locator("figure[data-interactive]")
+        assert "invert" in chart.evaluate("e => getComputedStyle(e).filter")
+        page.get_by_role("button", name="Switch to the light theme").click()
+        assert chart.evaluate("e => getComputedStyle(e).filter") == "none"
+        wide = chart.locator("svg.main-svg").first.evaluate("e => e.clientWidth")
+        page.set_viewport_size({"width": 1050, "height": 900})
+        page.wait_for_function(
+            "wide => document.querySelector('.chart svg.main-svg').clientWidth < wide", arg=wide, timeout=20_000
+        )
+        page.set_viewport_size({"width": 400, "height": 800})
+        page.locator("figure[data-interactive].beyond").wait_for()
+        assert chart.evaluate("e => e.clientWidth") == 720, "its text stays legible: it scrolls in its own box"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert figure.get_attribute("tabindex") == "0"

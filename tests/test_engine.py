@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import pytest
 from journeykit import engine
 from journeykit.engine import chunks, files
 from journeykit.errors import JourneyError
+from tests.conftest import ROOT
 
 TABLE = pd.DataFrame({"timestamp": pd.to_datetime(["2025-01-01 00:00:00.000001"]), "event": ["a"]})
 
@@ -160,3 +164,37 @@ def test_an_answer_in_order_is_written_in_order(tmp_path: Path) -> None:
     engine.write_in_order(table, path, by="who", order=["at", "name"], work=work)
     names = engine.fetch(engine.read_parquet(path))["name"].astype(object)
     assert names.where(names.notna(), None).tolist() == ["a", None, "", "b"]
+
+
+def test_work_in_order_keeps_its_result_in_a_spill_folder_that_is_made(tmp_path: Path) -> None:
+    spill = tmp_path / "not" / "there"
+    code = (
+        "import pandas as pd\nfrom journeykit import engine\n"
+        "rows = pd.DataFrame({'who': [2, 1, 1], 'n': [1, 2, 1]})\n"
+        "with engine.scratch():\n"
+        "    found = engine.in_order(rows, by='who', order=['n'], work=lambda table, first: table)\n"
+        "    print(engine.fetch(found).values.tolist())\n"
+        f"    print(len(list(__import__('pathlib').Path({str(spill)!r}).rglob('*.parquet'))))\n"
+        f"print(len(list(__import__('pathlib').Path({str(spill)!r}).rglob('*.parquet'))))\n"
+    )
+    env = {**os.environ, "JOURNEYKIT_SPILL": str(spill), "JOURNEYKIT_ENGINE": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False, cwd=ROOT)
+    assert done.stdout.split("\n")[:3] == ["[[1, 1], [1, 2], [2, 1]]", "1", "0"], done.stderr
+
+
+def test_an_error_in_work_is_the_error_that_is_told(tmp_path: Path) -> None:
+    def fails(table: pa.Table, first: int) -> pa.Table:
+        if len(table):
+            raise JourneyError("the work went wrong")
+        return table
+
+    rows = pd.DataFrame({"who": np.arange(500_000), "n": 1})
+
+    def ask() -> None:
+        with engine.scratch():
+            engine.keep(rows, "kept")
+            engine.in_order(rows, by="who", order=["n"], work=fails)
+
+    with pytest.raises(JourneyError, match="the work went wrong"):
+        ask()
+    assert engine.rows("SELECT 1") == [(1,)]

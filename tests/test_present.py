@@ -27,6 +27,23 @@ def test_intervals_stand_in_the_cell_of_their_estimate() -> None:
     assert 'data-sort="0.1034"' in html
 
 
+def test_durations_from_seconds_to_days_carry_their_own_units() -> None:
+    days = pd.DataFrame(
+        {"median_days": [3.7, 0.0005], "median_days_low": [3.3, 0.0004], "median_days_high": [3.9, 1.5]}
+    )
+    html = present.table(days)
+    assert ">Median</th>" in html
+    assert '3.7 days <span class="ci">(3.3–3.9)</span>' in html
+    assert '43 s <span class="ci">(35 s to 1.5 days)</span>' in html
+    assert ">Median (days)</th>" in present.table(days.head(1))
+    assert 'data-sort="0.0005"' in html
+
+
+def test_bounds_of_seconds_carry_their_units() -> None:
+    waits = pd.DataFrame({"wait_seconds": [155520.0], "wait_seconds_low": [-60.0], "wait_seconds_high": [161990.0]})
+    assert '43.2 h <span class="ci">(−60 s to 45.0 h)</span>' in present.table(waits)
+
+
 def test_missing_and_infinite_numbers_are_a_dash() -> None:
     table = pd.DataFrame({"a_days": [float("nan"), float("inf"), 2.5], "name": [None, "x", "y"]})
     html = present.table(table)

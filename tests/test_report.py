@@ -15,14 +15,14 @@ import pytest
 from bs4 import BeautifulSoup, Tag
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from journeykit import config, present
+from journeykit import config, figures, present
 from journeykit.errors import JourneyError
 from journeykit.findings import Finding
 from journeykit.report import advice, build, markup, model
 from journeykit.report.build import _first
 from journeykit.run import record
 from journeykit.run.plan import plan
-from tests.fake_run import TITLES, XSS, chapter, code, make_run
+from tests.fake_run import TITLES, XSS, chapter, code, make_run, shown
 
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:; script-src 'nonce-{}'; "
@@ -116,10 +116,50 @@ def test_stderr_is_collapsed_and_counted(pages: dict[str, BeautifulSoup]) -> Non
     assert "2 lines of warnings" in pages["04_funnel"].select_one(".eyebrow").get_text()
 
 
-def test_an_interactive_figure_gives_way_to_its_picture(pages: dict[str, BeautifulSoup]) -> None:
+def test_an_interactive_figure_has_its_picture_beside_it_or_is_left_out(pages: dict[str, BeautifulSoup]) -> None:
     body = pages["04_funnel"].select_one(".body")
     assert len(body.find_all("figure")) == 2
+    assert [figure.has_attr("data-interactive") for figure in body.find_all("figure")] == [False, True]
+    assert body.find_all("figure")[1].img["src"].startswith("data:image/svg+xml")
     assert body.get_text().count("An interactive figure is left out here") == 1
+
+
+def test_the_data_of_a_figure_is_inert(pages: dict[str, BeautifulSoup]) -> None:
+    found = pages["04_funnel"].select("main script")
+    assert [script["type"] for script in found] == ["application/json"]
+    text = found[0].get_text()
+    assert not set("<>&") & set(text)
+    assert "href" not in text
+    assert "example.org" not in text
+    content = json.loads(text)
+    assert set(content) == {"data", "layout"}
+    assert content["data"][0]["node"]["label"][:2] == ["Cart </script><script>alert(1)</script>", "Order"]
+
+
+def test_only_a_page_with_an_interactive_figure_has_what_draws_it(run: Path, pages: dict[str, BeautifulSoup]) -> None:
+    assert (run / "assets" / "plotly.min.js").read_bytes() == figures.library().read_bytes()
+    assert [path.name for path in (run / "assets").iterdir()] == ["plotly.min.js"]
+    for name, page in pages.items():
+        inside = page.style.get_text() + "".join(script.get_text() for script in page.select("body > script"))
+        assert ("plotly" in inside, ".drawn" in inside) == ((True, True) if name == "04_funnel" else (False, False)), (
+            name
+        )
+
+
+def test_a_run_without_interactive_figures_has_no_library(tmp_path: Path) -> None:
+    picture = {"image/png": "iVBORw0KGgo=", figures.MIME: {"data": [{"type": "bar", "y": [1]}], "layout": {}}}
+    drawn = {"image/svg+xml": "<svg/>", figures.MIME: {"data": [{"type": "scattermap"}], "layout": {}}}
+    cells = [code("a", shown(picture)), code("b", shown(drawn)), code("c", shown({"image/svg+xml": "<svg/>"}))]
+    cells[2].outputs[0].metadata = {"interactive": 0, "image/svg+xml": {"interactive": "0"}}
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(new_notebook(cells=cells), tmp_path / "notebooks" / "01_ingest.ipynb")
+    (tmp_path / "run.json").write_text(json.dumps({"study": "s", "chapters": [chapter("01_ingest", "passed")]}))
+    build(tmp_path)
+    page = (tmp_path / "01_ingest.html").read_text(encoding="utf-8")
+    assert page.count("<figure") == 3
+    assert "application/json" not in page
+    assert "plotly" not in page
+    assert not (tmp_path / "assets").exists()
 
 
 def test_labelled_notes_become_a_list(pages: dict[str, BeautifulSoup]) -> None:
@@ -361,7 +401,9 @@ def test_a_policy_with_a_nonce_guards_each_page(run: Path, pages: dict[str, Beau
         assert policy["content"] == POLICY.format(nonce), name
         assert policy.find_previous("script") is None
         assert policy.find_previous("style") is None
-        assert [script.get("nonce") for script in page.find_all("script")] == [nonce, nonce], name
+        scripts = [script for script in page.find_all("script") if script.get("type") != "application/json"]
+        assert {script.get("nonce") for script in scripts} == {nonce}, name
+        assert len(scripts) == (3 if name == "04_funnel" else 2), name
         assert len(page.find_all("meta", attrs={"http-equiv": True})) == 1
     assert len(nonces) == len(pages)
 
@@ -372,7 +414,8 @@ def test_hostile_text_is_text(run: Path, pages: dict[str, BeautifulSoup]) -> Non
             assert not [key for key in tag.attrs if key.lower().startswith("on")], (name, tag.name)
             assert not re.match(r"\s*(javascript|vbscript|data:text)", tag.get("href", "") or "", re.IGNORECASE), name
         assert not page.find("img", src="x"), name
-        assert not page.select("iframe, object, embed, form, input, base, main link, main meta, main script"), name
+        assert not page.select("iframe, object, embed, form, input, base, main link, main meta"), name
+        assert not page.select("main script:not([type='application/json'])"), name
     assert XSS in pages["05_paths"].h1.get_text()
     assert XSS in pages["07_churn"].select_one(".banner").get_text()
     assert XSS in pages["08_experiment"].select_one(".traceback").get_text()
@@ -406,17 +449,22 @@ def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
     build(again, nonce_seed=1)
     for page in sorted(run.glob("*.html")):
         assert (again / page.name).read_bytes() == page.read_bytes(), page.name
+    written = (again / "assets" / figures.LIBRARY).stat().st_mtime_ns
     build(again)
     first = (again / "index.html").read_text()
     build(again)
     assert first != (again / "index.html").read_text(), "the nonce is random by default"
-    assert not list(again.glob("*.part"))
+    assert not list(again.rglob("*.part"))
+    assert (again / "assets" / figures.LIBRARY).stat().st_mtime_ns == written, "the library is written once"
 
 
 def test_styles_and_scripts_are_small(pages: dict[str, BeautifulSoup]) -> None:
     page = pages["index"]
     assert len(page.style.get_text().encode()) < 13_312
     assert sum(len(script.get_text().encode()) for script in page.find_all("script")) < 6_144
+    page = pages["04_funnel"]
+    assert len(page.style.get_text().encode()) < 14_336
+    assert sum(len(script.get_text().encode()) for script in page.select("body > script, head > script")) < 9_216
 
 
 def test_a_bare_run_still_gives_a_page(tmp_path: Path) -> None:

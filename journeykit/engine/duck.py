@@ -102,7 +102,7 @@ def write_in_order(
     names = ", ".join('"' + name.replace('"', '""') + '" ASC NULLS LAST' for name in (by, *order))
     reader = relation.order(names).to_arrow_reader(100_000)
     made = work(reader.schema.empty_table(), 1).schema.with_metadata(metadata)
-    with files.replacing(path) as part:
+    with files.replacing(path) as part, reader:  # one left open would keep the connection from saying what went wrong
         chunks.write(reader, part, by=by, first=1, work=work, made=made)
 
 
@@ -116,9 +116,10 @@ def in_order(relation: Relation, *, by: str, order: Sequence[str], work: chunks.
 def _kept_file(name: str) -> Path:
     """Return the file of what is kept under a name in this thread."""
     if not hasattr(_local, "folder"):
-        _local.folder = TemporaryDirectory(
-            prefix="journeykit-", dir=os.environ.get("JOURNEYKIT_SPILL") or None, ignore_cleanup_errors=True
-        )
+        spill = os.environ.get("JOURNEYKIT_SPILL") or None
+        if spill:
+            os.makedirs(spill, exist_ok=True)  # the engine makes it too, but not before it spills
+        _local.folder = TemporaryDirectory(prefix="journeykit-", dir=spill, ignore_cleanup_errors=True)
     return Path(_local.folder.name) / f"{name}.parquet"
 
 

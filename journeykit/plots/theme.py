@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any, cast
 
 import matplotlib as mpl
@@ -17,6 +18,12 @@ MAIN, CONTRAST, GOOD, WARN = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[3]
 INK, MUTED, GRID = "#23303d", "#66727f", "#d9dee3"
 SEQUENTIAL = mpl.colors.LinearSegmentedColormap.from_list("journey_sequential", ["#f3f6f9", "#8fb3d1", "#1f4e79"])
 DIVERGING = mpl.colors.LinearSegmentedColormap.from_list("journey_diverging", ["#b2533e", "#e6d6b4", "#2c7a6b"])
+
+_LONG = re.compile(r"scale\([^)]*\)|(?<![\w.#-])-?\d+\.\d{3,}")
+_PATH = re.compile(r' d="([^"]*)"')
+_AROUND = re.compile(r" ?([A-Za-z]) ?")
+_GLYPH = re.compile(r'(<use xlink:href="#[^"]+") transform="translate\((-?[\d.]+) 0\)"/>')
+_BETWEEN = re.compile(r">\s+<")
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -73,4 +80,28 @@ def svg(ax: Axes) -> str:
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):
         cast(Figure, ax.figure).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    return compact(buffer.getvalue())
+
+
+def compact(drawing: str) -> str:
+    """Return an SVG without what nobody sees: digits beyond a hundredth of a point, blanks, long names of glyphs.
+
+    Notebooks hold their figures, and code hosts show no large notebook.
+
+    >>> compact('<g transform="scale(0.095 -0.095)"> <use xlink:href="#DejaVuSans-31" transform="translate(1.234 0)"/>')
+    '<g transform="scale(0.095 -0.095)"><use xlink:href="#g31" x="1.23"/>'
+    >>> compact('<path d="M 10.119 2 \\nL 3 4 \\n"/>')
+    '<path d="M10.12 2L3 4"/>'
+    """
+    text = _LONG.sub(_hundredths, drawing)
+    text = _PATH.sub(lambda found: f' d="{_AROUND.sub(_letter, " ".join(found[1].split()))}"', text)
+    text = _GLYPH.sub(r'\1 x="\2"/>', _BETWEEN.sub("><", text))
+    return text.replace("DejaVuSans-Bold-", "b").replace("DejaVuSans-", "g")
+
+
+def _hundredths(found: re.Match[str]) -> str:
+    return found[0] if found[0].startswith("scale") else f"{float(found[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def _letter(found: re.Match[str]) -> str:
+    return found[1]

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from nbconvert.filters import strip_ansi
 
-from journeykit import present
+from journeykit import figures, present
 from journeykit.findings import Finding
 from journeykit.report import advice, markup, model
 from journeykit.report.notebook import TEMPLATES, Body, body
@@ -32,7 +32,9 @@ def build(run_folder: Path, *, nonce_seed: int | None = None) -> Path:
 
     Reads `run.json`, `findings.json`, the executed notebooks and the names of `tables/*.csv`; writes `index.html` and
     `<chapter>.html` beside them. Every page is self-contained: styles and scripts inside, figures as data, no request
-    to anywhere. The status of a chapter comes from `run.json` alone: a notebook whose kernel died looks complete.
+    to anywhere. Where a page has an interactive figure, the library that draws it is written to `assets/`, once for all
+    pages; a page that is sent on without it shows the drawing that stands beside the figure's data. The status of a
+    chapter comes from `run.json` alone: a notebook whose kernel died looks complete.
 
     Args:
         run_folder: folder of one run.
@@ -52,9 +54,13 @@ def build(run_folder: Path, *, nonce_seed: int | None = None) -> Path:
         "styles": _asset("report.css"),
         "script": _asset("report.js"),
         "early": _asset("early.js"),
+        "interactive_styles": _asset("interactive.css"),
+        "interactive_script": _asset("interactive.js"),
     }
     for position, chapter in enumerate(run.chapters):
         content = _body(run_folder, chapter, pages)
+        if content.interactive_n:
+            _put_library(run_folder / "assets")
         _write(
             run_folder / chapter.page,
             environment.get_template("chapter.html.j2").render(
@@ -66,6 +72,7 @@ def build(run_folder: Path, *, nonce_seed: int | None = None) -> Path:
                 body=Markup(content.html),  # cleaned by report.markup
                 contents=content.contents,
                 content=content,
+                interactive=content.interactive_n > 0,
                 traceback=strip_ansi(chapter.traceback).strip(),
                 error=strip_ansi(chapter.error).strip(),
                 snippet=advice.snippet(chapter.name),
@@ -84,6 +91,7 @@ def build(run_folder: Path, *, nonce_seed: int | None = None) -> Path:
             current="index",
             page_title=run.name,
             contents=[],
+            interactive=False,
             headlines=[finding for finding in findings if finding.headline],
             first=first,
             rest=[finding for finding in findings if finding not in first],
@@ -200,6 +208,17 @@ def _facts(run: model.Run) -> list[tuple[str, str]]:
 def _command(run: model.Run) -> str:
     """The command that repeats the run; the path of a study elsewhere starts with "…", which quotes would hide."""
     return " ".join(part if re.fullmatch(r"…/[\w.-]+", part) else shlex.quote(part) for part in run.command)
+
+
+def _put_library(assets: Path) -> None:
+    """Copy the script that draws interactive figures from the installed package, once a run."""
+    target, content = assets / figures.LIBRARY, figures.library().read_bytes()
+    if target.exists() and target.read_bytes() == content:
+        return
+    assets.mkdir(exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, target)
 
 
 def _write(path: Path, text: str) -> None:

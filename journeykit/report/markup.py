@@ -86,6 +86,19 @@ def _clean_link(tag: Tag, key: str, value: str, pages: dict[str, str]) -> None:
             tag.unwrap()
 
 
+def embed(soup: BeautifulSoup, contents: list[str]) -> int:
+    """Put the data of each interactive figure (JSON without markup) beside its drawing; return how many there are."""
+    count = 0
+    for number, content in enumerate(contents):
+        figure = soup.find("figure", attrs={"data-interactive": str(number)})
+        if figure is not None:
+            data = soup.new_tag("script", attrs={"type": "application/json"})
+            data.string = content
+            figure.append(data)
+            count += 1
+    return count
+
+
 def headings(soup: BeautifulSoup) -> tuple[str, list[tuple[str, str]]]:
     """Take the first h1 out (the page has its own), make others h2, give each an anchor; return title and contents."""
     first = soup.find("h1")

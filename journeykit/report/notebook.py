@@ -11,11 +11,11 @@ from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
+from journeykit import figures
 from journeykit.report import markup
 
 TEMPLATES = Path(__file__).parent / "templates"
 PRIORITY = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
-PLOTLY = "application/vnd.plotly.v1+json"
 HIDDEN_TAGS = {"parameters", "injected-parameters", "remove-cell", "papermill-error-cell-tag"}
 
 
@@ -27,6 +27,7 @@ class Body:
     title: str = ""
     contents: list[tuple[str, str]] = field(default_factory=list)
     warnings_n: int = 0
+    interactive_n: int = 0
     stopped: bool = False
     missed: list[str] = field(default_factory=list)
 
@@ -46,19 +47,23 @@ def body(path: Path, pages: dict[str, str], failed: bool = False) -> Body:
     cells = [cell for cell in notebook.cells if not HIDDEN_TAGS & set(cell.metadata.get("tags", []))]
     reached = _reached(cells) if failed else len(cells)
     missed = [line[3:].strip() for cell in cells[reached:] if cell.cell_type == "markdown" for line in _h2(cell.source)]
-    notebook.cells = [_without_interactive(cell) for cell in cells[:reached]]
+    notebook.cells = cells[:reached]
+    interactive = [figure for cell in notebook.cells for figure in _set_apart(cell)]
     warnings_n = sum(
         len(output.text.strip().split("\n"))
         for cell in notebook.cells
         for output in cell.get("outputs", [])
         if output.output_type == "stream" and output.name == "stderr" and output.text.strip()
     )
+    for number, (output, _) in enumerate(interactive):
+        output.metadata.setdefault("image/svg+xml", {})["interactive"] = number
     html, _ = _exporter().from_notebook_node(notebook)
     soup = BeautifulSoup(html, "html.parser")
     markup.clean(soup, pages)
     title, contents = markup.headings(soup)
     markup.polish(soup, path.parent.parent)
-    return Body(str(soup), title, contents, warnings_n, reached < len(cells), missed)
+    interactive_n = markup.embed(soup, [figures.embedded(content) for _, content in interactive])
+    return Body(str(soup), title, contents, warnings_n, interactive_n, reached < len(cells), missed)
 
 
 def _h2(source: str) -> list[str]:
@@ -76,14 +81,21 @@ def _reached(cells: list[Any]) -> int:
     return len(cells)
 
 
-def _without_interactive(cell: Any) -> Any:
-    """Of an interactive figure keep the still picture (SVG or PNG) if there is one: no foreign script runs here."""
+def _set_apart(cell: Any) -> list[tuple[Any, dict[str, Any]]]:
+    """Take the interactive figures out of a cell's outputs where a drawing is beside them; return both.
+
+    What is left is the drawing, which is shown first, on paper and where scripts do not run.
+    """
+    found = []
     for output in cell.get("outputs", []):
         data = output.get("data", {})
-        if PLOTLY in data and ("image/svg+xml" in data or "image/png" in data):
-            for kind in (PLOTLY, "text/html"):
-                data.pop(kind, None)
-    return cell
+        if figures.MIME not in data or not {"image/svg+xml", "image/png"} & set(data):
+            continue
+        content = figures.inert(data.pop(figures.MIME))
+        data.pop("text/html", None)  # plotly's own, with its script
+        if content is not None and "image/svg+xml" in data:
+            found.append((output, content))
+    return found
 
 
 def _exporter() -> HTMLExporter:
@@ -93,5 +105,5 @@ def _exporter() -> HTMLExporter:
     settings.HTMLExporter.exclude_input_prompt = settings.HTMLExporter.exclude_output_prompt = True
     settings.HTMLExporter.exclude_anchor_links = True
     # The list of types works only through the configuration; plotly last, so that a table or picture beside it wins.
-    settings.NbConvertBase.display_data_priority = [*PRIORITY, PLOTLY]
+    settings.NbConvertBase.display_data_priority = [*PRIORITY, figures.MIME]
     return HTMLExporter(config=settings)
