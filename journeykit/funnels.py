@@ -1,34 +1,33 @@
-"""Ordered funnels: who takes the steps, in order and in time; where they stop; how long it takes."""
+"""Funnels: who takes the steps, by which rules, and how many come how far."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import narwhals as nw
 import numpy as np
 import pandas as pd
-from lifelines import KaplanMeierFitter
-from scipy.stats import binom
 
 from journeykit import config as _config
 from journeykit import engine, errors, stats
+from journeykit.funnel_reach import UNITS, Reached, reach, unit_column
 
-UNITS = {"person": "person_id", "session": "session_id", "journey": "journey_id"}
-NOTHING_MORE = "(nothing more)"
+__all__ = [
+    "DEFAULT_BY", "NOTHING_MORE", "NO_FUNNEL", "NO_VALUE", "OTHER", "UNITS", "Reached", "alternatives", "choose",
+    "count", "funnel", "reach", "rules", "shares", "unit_column",
+]  # fmt: skip
+
 NO_VALUE = "(none)"
+NOTHING_MORE = "(nothing more)"
 OTHER = "(other)"
 DEFAULT_BY = "channel"
 NO_FUNNEL = "journey.toml declares no funnel; add a [funnels.<name>] table with its steps"
 
-_NEVER = -(2**62)  # a start that is earlier than any time: cum_max stays null on null rows, so null cannot mark "none"
-_DAY_US = 86_400_000_000
 _START = ["share_of_start", "share_of_start_low", "share_of_start_high"]
 _PREVIOUS = ["share_of_previous", "share_of_previous_low", "share_of_previous_high"]
-_COLUMNS = ["step_number", "step", "n", *_START, *_PREVIOUS, "lost_n"]
-_TIME_COLUMNS = ["n", "median_days", "median_days_low", "median_days_high", "p25_days", "p75_days", "p90_days"]
-_CURVE_COLUMNS = ["after_days", "n", "at_risk_n", "converted_share", "converted_share_low", "converted_share_high"]
-_DROP_COLUMNS = ["step_number", "step", "stopped_n", "next_step", "n", "share", "share_low", "share_high"]
+_COLUMNS = ["step_number", "step", "optional", "n", *_START, *_PREVIOUS, "lost_n", "open_n"]
+_OPEN_COLUMNS = ["entered_n", "continued_n"]
 
 
 def choose(study: _config.Study, name: str = "", within: str = "", by: str = "") -> _config.Funnel:
@@ -41,7 +40,7 @@ def choose(study: _config.Study, name: str = "", within: str = "", by: str = "")
         JourneyError: the study has funnels, but none of this name; or `within` is not a duration.
     """
     if not study.funnels and not name:
-        return _config.Funnel.model_construct(steps=[], within="", on="event", per="person", by=DEFAULT_BY)
+        return _config.Funnel.model_construct(steps=[], by=DEFAULT_BY)
     if name and name not in study.funnels:
         raise errors.JourneyError(
             f"funnels: there is no funnel {name!r}.{errors.nearest(name, study.funnels)} "
@@ -53,6 +52,18 @@ def choose(study: _config.Study, name: str = "", within: str = "", by: str = "")
     return funnel.model_copy(update={"within": within or funnel.within, "by": by or funnel.by or DEFAULT_BY})
 
 
+def rules(funnel: _config.Funnel) -> dict[str, Any]:
+    """Return a configured funnel as the keywords of `reach`: what it sets, without `by`.
+
+    >>> rules(_config.Funnel(steps=["ad", "buy"], within="7d", by="channel"))["within"]
+    '7d'
+    """
+    said = {name: getattr(funnel, name) for name, field in type(funnel).model_fields.items() if name != "by"}
+    fields = type(funnel).model_fields
+    default = {name: fields[name].get_default(call_default_factory=True) for name in said}
+    return {name: value for name, value in said.items() if name == "steps" or value != default[name]}
+
+
 def alternatives(step: str) -> list[str]:
     """Return the values that a step stands for.
 
@@ -62,282 +73,174 @@ def alternatives(step: str) -> list[str]:
     return [part.strip() for part in step.split("|") if part.strip()]
 
 
-def unit_column(unit: str, where: str) -> str:
-    """Return the column of touches that marks a person, session or journey."""
-    if unit not in UNITS:
-        raise errors.JourneyError(
-            f"{where}: {unit!r} is not a unit.{errors.nearest(unit, UNITS)} Allowed: {', '.join(UNITS)}."
-        )
-    return UNITS[unit]
+def count(reached: Reached, *, by: str = "", min_n: int = 1) -> pd.DataFrame:
+    """Count the units at each step.
 
+    Shares of the start and of the step before it, with 95 % intervals: Wilson's where people are counted; else those
+    of `stats.clustered`, because the sessions of one person are alike. An optional step has its own share, and nobody
+    is lost at it: the step after it is compared with the last required one before.
 
-def funnel(
-    touches: Any,
-    *,
-    steps: Sequence[str],
-    within: str = "",
-    on: str = "event",
-    per: str = "person",
-    by: str = "",
-    min_n: int = 1,
-) -> pd.DataFrame:
-    """Count who reaches each step of an ordered funnel.
+    With entry "open", `n` are the units with the step, whatever was before; the start is all who took any step;
+    `continued_n` came from the required step before (`share_of_previous` of those who stood there), `entered_n` not.
+    With order "any", row k counts those who took k different steps.
 
-    Steps are taken loosely (anything may happen between), each strictly later than the one before in the total order
-    of events, the whole chain no longer than `within` after its start (inclusive). Any entry may be the start, so a
-    later, successful attempt counts. Rivals: only the first entry counts (lower shares), steps in any order (higher).
+    Args:
+        reached: of `reach`.
+        by: one of its columns to compare: units have the value at their first entry, which no result can change.
+        min_n: a funnel or segment with fewer units at its start is not shown.
 
-    Requires the columns `time_us` or `timestamp` (UTC), `source`, `source_row`, `event_id`, the unit of `per`
-    (person, session or journey), `on` and `by`. "a | b" in a step are alternatives. With `by`, the segment of a unit
-    is its value of that column at its first event of step 1; segments with fewer than `min_n` units are left out and
-    their units counted in `attrs["left_out_n"]`.
-
-    One row per step (and segment, largest first): n, shares of the start and of the previous step with 95 % Wilson
-    intervals, and `lost_n` since the previous step. Steps that never occur have n = 0.
+    Returns:
+        One row per step (and `segment`, largest first): step_number, step, optional, n, share_of_start and
+        share_of_previous with their bounds, lost_n since the last required step before, and open_n: units set apart,
+        because their time is not over, that have taken it so far. With entry "open", entered_n and continued_n.
+        `attrs["left_out_n"]`: units in segments that are too small.
 
     >>> from tests.conftest import make_log
-    >>> funnel(make_log("u1: ad visit buy | u2: ad buy visit"), steps=["ad", "visit", "buy"])["n"].tolist()
+    >>> count(reach(make_log("u1: ad visit buy | u2: ad buy visit"), steps=["ad", "visit", "buy"]))["n"].tolist()
     [2, 2, 1]
     """
-    columns = ["segment", *_COLUMNS] if by else _COLUMNS
-    if not steps:
+    plan = reached.rules
+    columns = [*(["segment"] if by else []), *_COLUMNS, *(_OPEN_COLUMNS if plan.entry == "open" else [])]
+    if not plan.steps:
         return stats.not_enough(columns, NO_FUNNEL)
-    unit = unit_column(per, "funnel")
-    rows = _chains(touches, steps, within, on, unit, "funnel", [by] if by else [])
-    reached = {f"reached_{k}": (nw.col(f"start_{k}") > _NEVER).cast(nw.Int64()) for k in range(1, len(steps) + 1)}
     if by:
-        entry = (nw.col("start_1") > _NEVER).cast(nw.Int64())
-        rows = rows.with_columns(entry=entry, segment=nw.col(by).cast(nw.String()).fill_null(NO_VALUE))
-        rows = rows.with_columns(entries=nw.col("entry").cum_sum().over(unit, order_by=list(engine.ORDER)))
-        first = (nw.col("entry") == 1) & (nw.col("entries") == 1)
-        rows = rows.with_columns(segment=nw.when(first).then(nw.col("segment")))
-    segment = [nw.col("segment").max()] if by else []
-    units = rows.with_columns(**reached).group_by(unit).agg(*[nw.col(name).max() for name in reached], *segment)
-    units = units.with_columns(depth=nw.sum_horizontal(*[nw.col(name) for name in reached]))
-    keys = ["segment", "depth"] if by else ["depth"]
-    counts = engine.fetch(units.filter(nw.col("depth") > 0).group_by(*keys).agg(n=nw.len()))
+        errors.require_columns(reached.columns, [by], "count")
+    pairs = _pairs(plan)
+    sums = _sums(reached, pairs, f"{by}_0" if by else "")
+    sums = pd.concat([sums, sums["units" if plan.entry == "open" else "x_1"].rename("start_n")], axis=1)
     if not by:
-        table = _steps(counts, steps)
-        start = int(table["n"].iloc[0])
+        start = int(sums["start_n"].sum())
         if 0 < start < min_n:
             return stats.not_enough(columns, f"not enough data (n = {start}, at least {min_n} are needed)")
-        return table
-    starters = counts.groupby("segment")["n"].sum().sort_index().sort_values(ascending=False, kind="stable")
-    shown = starters[starters >= min_n]
-    parts = [_steps(counts[counts["segment"] == name], steps).assign(segment=name) for name in shown.index]
-    if not parts:
-        largest = int(starters.max()) if len(starters) else 0
+        return _table(sums, plan, pairs)[columns]
+    sums = sums[sums["start_n"] > 0].sort_values(["start_n", "segment"], ascending=[False, True])
+    shown = sums[sums["start_n"] >= min_n]
+    if shown.empty:
+        largest = int(sums["start_n"].max()) if len(sums) else 0
         return stats.not_enough(columns, f"not enough data (largest group n = {largest}, at least {min_n} are needed)")
+    parts = [_table(shown[shown["segment"] == name], plan, pairs).assign(segment=name) for name in shown["segment"]]
     table = pd.concat(parts, ignore_index=True)[columns]
-    table.attrs["left_out_n"] = int(starters.sum() - shown.sum())
+    table.attrs["left_out_n"] = int(sums["start_n"].sum() - shown["start_n"].sum())
     return table
 
 
-def time_to_convert(
-    touches: Any,
-    *,
-    steps: Sequence[str],
-    within: str = "",
-    on: str = "event",
-    per: str = "person",
-    min_n: int = 6,
+def funnel(
+    touches: Any, *, by: str = "", until: pd.Timestamp | None = None, min_n: int = 1, **rules: Any
 ) -> pd.DataFrame:
-    """Summarise the days from the first to the last step, among those who took them all.
+    """Count who reaches each step of a funnel: `count` of `reach`, which say what is counted.
 
-    Counted to the first completion, from the earliest entry whose window still holds it, so never longer than
-    `within`. Rival: from the latest entry, which hides the days of looking around before. People who have not
-    converted (yet) are absent, which flatters: read it together with `conversion_curve`.
+    Args:
+        touches: as for `reach`.
+        by: a column to compare, as it is at the first entry of a unit.
+        until: as for `reach`; None: people whose time is not over yet count like all others.
+        min_n: as for `count`.
+        rules: the keys of `config.Funnel`: steps, within, per and so on.
 
-    Columns as for `funnel`. One row: n converters, median with its 95 % order-statistic interval (needs no shape of
-    the distribution, but six values, hence `min_n`), quartiles and the 90th percentile, in days.
+    >>> from tests.conftest import make_log
+    >>> log = make_log("u1: ad visit buy | u2: ad buy visit")
+    >>> funnel(log, steps=["ad", "visit", "buy"], order="any")["n"].tolist()
+    [2, 2, 2]
     """
-    if not steps:
-        return stats.not_enough(_TIME_COLUMNS, NO_FUNNEL)
-    unit = unit_column(per, "time_to_convert")
-    rows = _completions(_chains(touches, steps, within, on, unit, "time_to_convert"), unit, len(steps))
-    is_entry = (nw.col("start_1") > _NEVER) & (nw.col("start_1") <= nw.col("completed_us"))
-    if within:
-        is_entry = is_entry & (nw.col("completed_us") - nw.col("start_1") <= _config.seconds(within) * 1_000_000)
-    units = rows.filter(is_entry).group_by(unit).agg(nw.col("start_1").min(), nw.col("completed_us").min())
-    found = engine.fetch(units)
-    days = np.sort((found["completed_us"] - found["start_1"]).to_numpy(dtype=float) / _DAY_US)
-    n = len(days)
-    if n < max(min_n, 1):
-        return stats.not_enough(_TIME_COLUMNS, f"not enough data (n = {n}, at least {min_n} are needed)")
-    rank = int(binom.ppf(0.025, n, 0.5))
-    low, high = (days[rank - 1], days[n - rank]) if rank > 0 else (np.nan, np.nan)
-    p25, median, p75, p90 = np.quantile(days, [0.25, 0.5, 0.75, 0.9])
-    return pd.DataFrame([[n, median, low, high, p25, p75, p90]], columns=_TIME_COLUMNS)
+    with engine.scratch():
+        return count(reach(touches, by=[by] if by else [], until=until, **rules), by=by, min_n=min_n)
 
 
-def conversion_curve(
-    touches: Any,
-    *,
-    steps: Sequence[str],
-    until: pd.Timestamp | None = None,
-    within: str = "",
-    on: str = "event",
-    per: str = "person",
-    horizon: str = "",
-    points: int = 90,
-    min_n: int = 30,
-) -> pd.DataFrame:
-    """Estimate the share that has completed the funnel by each time after the first entry (Kaplan–Meier).
+@dataclass(frozen=True)
+class _Pair:
+    """A share of the table: of which sum, in which other one."""
 
-    Those who have not completed it are censored at `until`, the end of observation (naive UTC; None = the last event),
-    so people who entered yesterday do not count as lost. The clock starts at a unit's first event of step 1 and is
-    not restarted; a completion from a later entry counts at its own time. The curve at day t may therefore differ
-    from the funnel's share within t.
+    share: str
+    k: int  # the row
+    part: str
+    whole: str
 
-    Columns as for `funnel`. One row per point of time up to `horizon`: n units, `at_risk_n`, converted share with its
-    95 % interval (log-log; Wilson's before the first and after the last completion). `horizon` "" is one and a half
-    times the time by which 95 % of the completions came, but no longer than ten units, and one in twenty, are observed.
-    """
-    if not steps:
-        return stats.not_enough(_CURVE_COLUMNS, NO_FUNNEL)
-    unit = unit_column(per, "conversion_curve")
-    rows = _completions(_chains(touches, steps, within, on, unit, "conversion_curve"), unit, len(steps))
-    entries = rows.filter(nw.col("start_1") > _NEVER)
-    found = engine.fetch(entries.group_by(unit).agg(nw.col("start_1").min(), nw.col("completed_us").min()))
-    if until is None:
-        last = engine.fetch(engine.lazy(touches).select(nw.col("time_us").max()))["time_us"].iloc[0]
-        end = 0 if pd.isna(last) else int(last)
+
+def _required(plan: _config.Funnel, k: int) -> int:
+    """Return the number of the last required step before step k (numbered from 1)."""
+    return next(n for n in range(k - 1, 0, -1) if not plan.steps[n - 1].optional)
+
+
+def _pairs(plan: _config.Funnel) -> list[_Pair]:
+    is_open = plan.entry == "open"
+    found = []
+    for k in range(1, len(plan.steps) + 1):
+        found.append(_Pair("share_of_start", k, f"x_{k}", "units" if is_open else "x_1"))
+        if k > 1:
+            found.append(_Pair("share_of_previous", k, f"c_{k}" if is_open else f"x_{k}", f"x_{_required(plan, k)}"))
+    return found
+
+
+def _sums(reached: Reached, pairs: list[_Pair], by: str) -> pd.DataFrame:
+    """Count the units at each step (and segment), and what the intervals need of people with several units."""
+    plan, table = reached.rules, reached.table
+    steps = range(1, len(plan.steps) + 1)
+    took: dict[str, nw.Expr] = {"units": nw.lit(1)}
+    for k in steps:
+        optional = plan.steps[k - 1].optional
+        there = ~nw.col(f"at_{k}").is_null() if optional or plan.entry == "open" else nw.col("depth") >= k
+        took[f"x_{k}"] = nw.when(there).then(nw.lit(1)).otherwise(nw.lit(0))
+        if plan.entry == "open" and k > 1:
+            took[f"c_{k}"] = nw.col(f"came_{k}")
+    waiting = nw.col("is_open") == 1
+    counted = {name: nw.when(waiting).then(nw.lit(0)).otherwise(value).cast(nw.Int64()) for name, value in took.items()}
+    opened = {f"o_{k}": nw.when(waiting).then(took[f"x_{k}"]).otherwise(nw.lit(0)).cast(nw.Int64()) for k in steps}
+    table = table.with_columns(segment=nw.col(by).fill_null(NO_VALUE) if by else nw.lit("all"))
+    table = table.with_columns(**counted, **opened)
+    plain = [nw.col(name).sum() for name in (*counted, *opened)]
+    if plan.per == "person":
+        found = engine.fetch(table.group_by("segment").agg(*plain))
     else:
-        end = (pd.Timestamp(until) - pd.Timestamp(0)) // pd.Timedelta("1us")
-    found = found[found["start_1"] <= end].sort_values(unit)
-    if len(found) < min_n:
-        return stats.not_enough(_CURVE_COLUMNS, f"not enough data (n = {len(found)}, at least {min_n} are needed)")
-    done = (found["completed_us"] <= end).to_numpy()
-    stop = found["completed_us"].where(done, end).astype(float)
-    days = ((stop - found["start_1"]) / _DAY_US).to_numpy()
-    still = min(max(10, len(days) // 20), len(days))
-    flat = 1.5 * np.quantile(days[done], 0.95) if done.any() else np.inf  # from then on little happens
-    longest = _config.seconds(horizon) / 86_400 if horizon else min(float(np.sort(days)[-still]), flat)
-    grid = np.linspace(0, min(longest, float(days.max())), points + 1)
-    fitter = KaplanMeierFitter().fit(days, done)
-    bounds = fitter.confidence_interval_survival_function_
-    at = np.searchsorted(bounds.index.to_numpy(), grid, side="right") - 1
-    there, at_risk = fitter.survival_function_.iloc[at, 0].to_numpy(), np.array([(days >= day).sum() for day in grid])
-    low, high = (bounds.iloc[at, side].to_numpy() for side in (0, 1))
-    low, high = stats.flat_ends(grid, there, low, high, at_risk, int(done.sum()))
-    curve = {
-        "after_days": grid,
-        "n": len(days),
-        "at_risk_n": at_risk,
-        "converted_share": 1 - there,
-        "converted_share_low": 1 - high,
-        "converted_share_high": 1 - low,
+        each = table.group_by("segment", "person_id").agg(*plain)
+        both = [pair for p in pairs for pair in ((p.part, p.part), (p.part, p.whole), (p.whole, p.whole))]
+        products = {f"{a}*{b}": (nw.col(a) * nw.col(b)).sum() for a, b in dict.fromkeys(both)}
+        wholes = dict.fromkeys(pair.whole for pair in pairs)
+        people = {f"{name}>0": (nw.col(name) > 0).cast(nw.Int64()).sum() for name in wholes}
+        found = engine.fetch(each.group_by("segment").agg(*plain, **products, **people))
+    if found.empty and not by:
+        found = pd.DataFrame([{"segment": "all", **dict.fromkeys((*counted, *opened), 0)}])
+    return found
+
+
+def _table(sums: pd.DataFrame, plan: _config.Funnel, pairs: list[_Pair]) -> pd.DataFrame:
+    """Turn the sums of one segment into the funnel table."""
+    row, numbers = sums.iloc[0], range(1, len(plan.steps) + 1)
+    bounds = {name: np.full(len(plan.steps), np.nan) for name in (*_START, *_PREVIOUS)}
+    for pair in pairs:
+        found = _bounded(row, pair)
+        for name, value in zip((pair.share, f"{pair.share}_low", f"{pair.share}_high"), found, strict=True):
+            bounds[name][pair.k - 1] = value
+    n = np.array([int(row[f"x_{k}"]) for k in numbers])
+    if plan.entry == "closed" and n[0]:
+        for name in _START:
+            bounds[name][0] = 1.0  # all who start, start: a share without uncertainty
+    went_on = np.array([0, *[int(row[f"c_{k}"]) for k in numbers[1:]]]) if plan.entry == "open" else n
+    before = np.array([0, *[int(row[f"x_{_required(plan, k)}"]) for k in numbers[1:]]])
+    may_lose = np.array([k > 1 and not plan.steps[k - 1].optional for k in numbers])
+    any_order = [f"any {k} of {len(plan.steps)}" for k in numbers]
+    columns = {
+        "step_number": numbers,
+        "step": any_order if plan.order == "any" else [step.label for step in plan.steps],
+        "optional": [step.optional for step in plan.steps],
+        "n": n,
+        **bounds,
+        "lost_n": np.where(may_lose, before - went_on, 0),
+        "open_n": [int(row[f"o_{k}"]) for k in numbers],
+        "entered_n": n - went_on,
+        "continued_n": went_on,
     }
-    return pd.DataFrame(curve).fillna({"converted_share_low": 0.0, "converted_share_high": 0.0})
+    return pd.DataFrame(columns)
 
 
-def drop_offs(
-    touches: Any,
-    *,
-    steps: Sequence[str],
-    within: str = "",
-    on: str = "event",
-    per: str = "person",
-    at: str = "",
-    top: int = 5,
-    min_n: int = 1,
-) -> pd.DataFrame:
-    """Count what came directly after the last funnel step of those who did not finish (`at`: those of one step).
-
-    A unit stops at the deepest step that it ever reached; what follows is the next value of `on` in the same unit
-    after the last time it stood there ("(nothing more)" when that was its last event).
-
-    Columns as for `funnel`. One row per step and next value: the `top` values, the rest as "(other)", with the share of
-    all who stopped there (`stopped_n`) and its 95 % Wilson interval. Values with n below `min_n` are in "(other)".
-    """
-    if not steps:
-        return stats.not_enough(_DROP_COLUMNS, NO_FUNNEL)
-    unit = unit_column(per, "drop_offs")
-    rows = _chains(touches, steps, within, on, unit, "drop_offs", look_ahead=True)
-    depth = nw.lit(0)
-    for k in range(1, len(steps) + 1):
-        depth = nw.when(nw.col(f"start_{k}") > _NEVER).then(nw.lit(k)).otherwise(depth)
-    rows = rows.with_columns(depth=depth, one=nw.col("time_us") * 0 + 1)
-    rows = rows.with_columns(
-        deepest=nw.col("depth").max().over(unit), number=nw.col("one").cum_sum().over(unit, order_by=list(engine.ORDER))
-    )
-    rows = rows.filter((nw.col("depth") == nw.col("deepest")) & (nw.col("depth") > 0) & (nw.col("depth") < len(steps)))
-    rows = rows.with_columns(last=nw.col("number").max().over(unit)).filter(nw.col("number") == nw.col("last"))
-    found = engine.fetch(rows.group_by("depth", "next_value").agg(n=nw.len()))
-    if found.empty:
-        return stats.not_enough(_DROP_COLUMNS, "nobody stopped on the way (n = 0)")
-    found = found.assign(next_step=found["next_value"].fillna(NOTHING_MORE))
-    found = found.sort_values(["depth", "n", "next_step"], ascending=[True, False, True])
-    found = found.assign(stopped_n=found.groupby("depth")["n"].transform("sum"))
-    kept = (found.groupby("depth").cumcount() < top) & (found["n"] >= min_n)
-    rest = found[~kept].groupby(["depth", "stopped_n"], as_index=False)["n"].sum().assign(next_step=OTHER)
-    table = pd.concat([found[kept], rest]).sort_values("depth", kind="stable")
-    table = table[table["stopped_n"] >= min_n]
-    table = table.assign(step_number=table["depth"], step=[steps[k - 1] for k in table["depth"]])
-    table = table[table["step"] == at] if at else table
-    if table.empty:
-        return stats.not_enough(_DROP_COLUMNS, f"not enough data (fewer than {min_n} stopped{' at ' * bool(at)}{at})")
-    table = table.assign(**shares("share", table["n"], table["stopped_n"]))
-    return table[_DROP_COLUMNS].reset_index(drop=True)
-
-
-def _chains(
-    touches: Any,
-    steps: Sequence[str],
-    within: str,
-    on: str,
-    unit: str,
-    where: str,
-    extra: Sequence[str] = (),
-    look_ahead: bool = False,
-) -> nw.LazyFrame[Any]:
-    """Give each event of a step, for each step k that it completes, the start of its chain as `start_k`.
-
-    The start is the latest one possible: it has the most of the window left, so if any chain goes on, that one does.
-    One running maximum per step decides this exactly, where a self-join would compare all pairs.
-    """
-    order = list(engine.ORDER)
-    lazy = engine.lazy(touches)
-    columns = list(dict.fromkeys([unit, on, *order, *extra]))
-    errors.require_columns(lazy.collect_schema().names(), columns, where)
-    values = [alternatives(step) for step in steps]
-    rows = lazy.select(*columns).with_columns(nw.col(on).cast(nw.String()))  # a column of nulls has no type of its own
-    rows = rows.filter(~nw.col(unit).is_null(), ~nw.col(on).is_null())
-    if look_ahead:
-        rows = rows.with_columns(next_value=nw.col(on).shift(-1).over(unit, order_by=order))
-    rows = rows.filter(nw.col(on).is_in(sorted({value for step in values for value in step})))
-    start = nw.when(nw.col(on).is_in(values[0])).then(nw.col("time_us")).otherwise(nw.lit(_NEVER))
-    rows = rows.with_columns(start_1=start)
-    for k in range(2, len(steps) + 1):
-        rows = rows.with_columns(latest=nw.col(f"start_{k - 1}").cum_max().over(unit, order_by=order))
-        if set(values[k - 1]) & set(values[k - 2]):  # only then can an event be both steps, and follow itself
-            rows = rows.with_columns(latest=nw.col("latest").shift(1).over(unit, order_by=order))
-            rows = rows.with_columns(latest=nw.col("latest").fill_null(_NEVER))
-        goes_on = nw.col(on).is_in(values[k - 1]) & (nw.col("latest") > _NEVER)
-        if within:
-            goes_on = goes_on & (nw.col("time_us") - nw.col("latest") <= _config.seconds(within) * 1_000_000)
-        chain = nw.when(goes_on).then(nw.col("latest")).otherwise(nw.lit(_NEVER))
-        rows = rows.with_columns(**{f"start_{k}": chain})
-    return rows
-
-
-def _completions(rows: nw.LazyFrame[Any], unit: str, steps_n: int) -> nw.LazyFrame[Any]:
-    """Add `completed_us`, the time of the unit's first completion (null when there is none)."""
-    completed = nw.when(nw.col(f"start_{steps_n}") > _NEVER).then(nw.col("time_us"))
-    return rows.with_columns(completed_us=completed).with_columns(completed_us=nw.col("completed_us").min().over(unit))
-
-
-def _steps(counts: pd.DataFrame, steps: Sequence[str]) -> pd.DataFrame:
-    """Turn numbers of units by depth into the funnel table."""
-    n = pd.Series([int(counts.loc[counts["depth"] >= k, "n"].sum()) for k in range(1, len(steps) + 1)], dtype="int64")
-    before = n.shift(1, fill_value=n.iloc[0])
-    start = pd.Series(n.iloc[0], index=n.index)
-    table = pd.DataFrame({"step_number": range(1, len(steps) + 1), "step": list(steps), "n": n})
-    table = table.assign(**shares("share_of_start", n, start), **shares("share_of_previous", n, before))
-    whole = 1.0 if n.iloc[0] else np.nan  # all who start, start: a share without uncertainty
-    table.loc[0, _START] = whole
-    table.loc[0, _PREVIOUS] = np.nan
-    return table.assign(lost_n=before - n)[_COLUMNS]
+def _bounded(row: pd.Series[Any], pair: _Pair) -> tuple[float, float, float]:
+    """Return a share with its interval: of people, or of several units of a person."""
+    part, whole = int(row[pair.part]), int(row[pair.whole])
+    if f"{pair.whole}>0" in row:
+        both = ((pair.part, pair.part), (pair.part, pair.whole), (pair.whole, pair.whole))
+        kk, kn, nn = (int(row[f"{a}*{b}"]) for a, b in both)
+        low, high = stats.clustered(part, whole, kk, kn, nn, int(row[f"{pair.whole}>0"]))
+    else:
+        low, high = stats.wilson(part, whole)
+    return part / whole if whole else np.nan, low, high
 
 
 def shares(name: str, successes: pd.Series, n: pd.Series) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import narwhals as nw
@@ -82,14 +81,7 @@ def over_people(each: nw.LazyFrame[Any], *by: str) -> nw.LazyFrame[Any]:
 
 
 def funnel_of_known(
-    touches: Any,
-    plan: Identity,
-    *,
-    steps: Sequence[str],
-    within: str = "",
-    on: str = "event",
-    per: str = "person",
-    min_n: int = 1,
+    touches: Any, plan: Identity, *, until: pd.Timestamp | None = None, min_n: int = 1, **rules: Any
 ) -> pd.DataFrame:
     """Return the funnel of everybody beside that of people with a verified identity (see `identified`).
 
@@ -98,15 +90,23 @@ def funnel_of_known(
     second funnel leaves such devices out. It is no better estimate for all people: those who never say who they are
     are not in it, and signing in goes with buying.
 
+    Args:
+        touches: as for `funnels.reach`, with a column for each identifier of `plan`.
+        plan: `[identity]` of journey.toml.
+        until: as for `funnels.reach`.
+        min_n: as for `funnels.count`.
+        rules: the keys of `config.Funnel`: steps, within, per and so on.
+
     Returns:
         One row per `segment` ("all people", "verified identity") and step, with the columns of `funnels.funnel`.
     """  # fmt: skip
     known = _known(touches, plan).filter(nw.col("_person") == 1)
     rows = {"all people": touches, "verified identity": known}
-    found = {k: funnels.funnel(v, steps=steps, within=within, on=on, per=per, min_n=min_n) for k, v in rows.items()}
+    found = {name: funnels.funnel(table, until=until, min_n=min_n, **rules) for name, table in rows.items()}
     first = found["all people"]
     if first.empty or not first["n"].iloc[0]:
-        return not_enough(["segment", *first.columns], reason_of(first) or f"nobody took the first step, {steps[0]}")
+        nobody = "" if first.empty else f"nobody took the first step, {first['step'].iloc[0]}"
+        return not_enough(["segment", *first.columns], reason_of(first) or nobody)
     return pd.concat(
         [table.assign(segment=name)[["segment", *first.columns]] for name, table in found.items()], ignore_index=True
     )

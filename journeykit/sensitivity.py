@@ -11,7 +11,18 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from journeykit import agreement, attribution, churn, engine, funnels, identity, journeys, labels, survival
+from journeykit import (
+    agreement,
+    attribution,
+    churn,
+    engine,
+    funnel_times,
+    funnels,
+    identity,
+    journeys,
+    labels,
+    survival,
+)
 from journeykit.errors import JourneyError, nearest
 from journeykit.stats import clustered, not_enough, reason_of, wilson
 from journeykit.study import OpenStudy
@@ -167,17 +178,17 @@ def headline(touches: Any, study: OpenStudy) -> pd.DataFrame:
     people_n = int(engine.fetch(table.select(n=nw.col("person_id").n_unique()))["n"].iloc[0])
     rows: list[tuple[Any, ...]] = [("People", "people", people_n, None, None, people_n)]
     if plan.funnels:
-        chosen = funnels.choose(plan)
-        options: dict[str, Any] = {"steps": chosen.steps, "within": chosen.within, "on": chosen.on, "per": chosen.per}
-        steps = funnels.funnel(table, **options)
+        reached = funnels.reach(table, until=as_of, **funnels.rules(funnels.choose(plan)))
+        steps = funnels.count(reached)
         end = steps.iloc[-1]
         bounds = (end["share_of_start"], end["share_of_start_low"], end["share_of_start_high"])
         rows.append((f"{steps['step'].iloc[0]} → {end['step']}", "share", *bounds, int(steps["n"].iloc[0])))
-        time = funnels.time_to_convert(table, **options)
+        time = funnel_times.times(reached)
+        time = time[time["part"] == "whole funnel"].dropna(subset="median_days") if len(time) else time
         if len(time):
             first = time.iloc[0]
             bounds = (first["median_days"], first["median_days_low"], first["median_days_high"])
-            rows.append(("Median time to convert", "days", *bounds, int(first["n"])))
+            rows.append(("Median time to convert", "days", *bounds, int(first["converted_n"])))
     if plan.churn:
         choice = churn.choose(plan.churn)
         spells = survival.spells(table, start=choice.start, end=choice.end, as_of=as_of)

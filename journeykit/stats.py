@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy import stats as _stats
+from scipy.special import stdtrit
 from statsmodels.stats.proportion import proportion_confint
 
 
@@ -82,7 +83,7 @@ def clustered(
     variance = clusters / (clusters - 1) * residuals / (n * n)
     effective = n * (share * (1 - share) / (n - 1)) / variance
     quantile = (1 + confidence) / 2
-    effective *= float(_stats.t.ppf(quantile, n - 1) / _stats.t.ppf(quantile, clusters - 1)) ** 2
+    effective *= float(stdtrit(n - 1, quantile) / stdtrit(clusters - 1, quantile)) ** 2
     effective = min(effective, float(n))
     return wilson(share * effective, effective, confidence)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import pandas as pd
 
 from journeykit.config import Study
+from journeykit.config_funnels import EXIT
 from journeykit.errors import JourneyError, nearest
 from journeykit.stats import not_enough
 from journeykit.steps import kind_of
@@ -40,7 +41,11 @@ def _steps(plan: Study) -> Iterator[tuple[str, str, str]]:
     for part, paths in (("funnels", plan.funnels), ("plans", plan.plans)):
         for name, path in paths.items():
             for step in path.steps:
-                yield from ((kind_of(step, path.on), f"{part}.{name}.steps", value) for value in step.values)
+                values = [value for value in step.values if value != EXIT]
+                yield from ((kind_of(step, path.on), f"{part}.{name}.steps", value) for value in values)
+                yield from ((path.on, f"{part}.{name}.steps", value) for value in step.without)
+            for key in ("allowed", "exclude"):
+                yield from ((path.on, f"{part}.{name}.{key}", value) for value in getattr(path, key, []))
 
 
 def unknown_steps(plan: Study) -> list[str]:

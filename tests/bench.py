@@ -66,7 +66,7 @@ def measure(people: int, table: Table) -> None:
         scan, _ = timed(lambda: engine.fetch(touches.select(n=nw.len(), x=nw.col("time_us").max())))
         funnel = opened.config.funnels["buy"]
         questions: dict[str, Callable[[], Any]] = {
-            "funnel": lambda: funnels.funnel(touches, steps=funnel.steps, within=funnel.within, on=funnel.on),
+            "funnel": lambda: funnels.funnel(touches, **funnels.rules(funnel)),
             "transitions": lambda: paths.transitions(touches, on="touchpoint"),
             "step matrix": lambda: paths.step_matrix(touches, on="touchpoint"),
             "variants": lambda: paths.variants(touches, on="touchpoint"),

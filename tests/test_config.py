@@ -86,7 +86,10 @@ def test_a_text_where_a_table_belongs_says_how_to_write_it(keys: dict[str, Any],
         ({"sources": {"name": "x"}}, "sources: found a table. It is a list of tables: write [[sources]] on a line"),
         ({"stages": ["x"]}, "Each of stages is a table: write [[stages]] on a line"),
         ({"plans": "x"}, "It is a table of tables: write [plans.NAME] on a line"),
-        ({"plans": {"a": "x"}}, "write [plans.a] on a line of its own and its keys below it (steps, on)."),
+        (
+            {"plans": {"a": "x"}},
+            "write [plans.a] on a line of its own and its keys below it (steps, on, within, others, allowed).",
+        ),
         ({"chapters": {"03_map": 1}}, "write [chapters.03_map] on a line of its own"),
     ],
 )

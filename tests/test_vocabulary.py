@@ -42,3 +42,16 @@ def test_the_start_of_journeys_is_looked_for_too() -> None:
     assert vocabulary.never(plan, ["page_view"]).to_dict("records") == [
         {"named_in": "journeys.start", "event": "quote"}
     ]
+
+
+def test_what_may_lie_between_steps_is_checked_too() -> None:
+    steps = ["Page", {"match": "Order", "without": "Chat"}]
+    said = {
+        "funnels": {"buy": {"on": "touchpoint", "steps": steps, "exclude": "Hlp"}},
+        "plans": {"buy": {"steps": ["Look", "Buy"], "allowed": "By"}},
+    }
+    with pytest.raises(JourneyError) as caught:
+        config.parse({**STUDY, **said})
+    assert "funnels.buy.steps: 'Chat' is not a touchpoint" in str(caught.value)
+    assert "funnels.buy.exclude: 'Hlp' is not a touchpoint" in str(caught.value)
+    assert "plans.buy.allowed: 'By' is not a stage. Did you mean 'Buy'?" in str(caught.value)
