@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journeykit import engine, funnels, journeys, ordering, paths
+from journeykit import engine, funnels, journeys, ordering, paths, plans
 from journeykit.config import Journeys, Sessions
 from tests.conftest import make_log
 
@@ -106,8 +106,8 @@ def test_questions_about_journeys_leave_the_touches_outside_them_out(log: Log, t
         partial(paths.step_matrix, within="journey"),
         partial(paths.variants, on="event"),
         partial(paths.variants, on="event", journeys=made),
-        partial(paths.plan_share, steps=steps, on="event"),
-        partial(paths.plan_share, steps=steps, on="event", journeys=made),
+        lambda table: plans.plan_share(plans.judge(table, steps=steps, on="event")),
+        lambda table: plans.plan_share(plans.judge(table, steps=steps, on="event", journeys=made)),
     ):
         pd.testing.assert_frame_equal(ask(touches), ask(inside))
 
