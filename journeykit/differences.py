@@ -82,16 +82,7 @@ def design_effect(sums: pd.Series) -> float:
     >>> round(design_effect(pd.Series({"n": 100, "k": 15, "kk": 75, "kn": 75, "nn": 500, "clusters": 20})), 2)
     5.8
     """
-    k, n, kk, kn, nn, clusters = (int(sums[name]) for name in ("k", "n", "kk", "kn", "nn", "clusters"))
-    if clusters == n:
-        return 1.0
-    share, residuals = k / n, (kk * n * n - 2 * k * n * kn + k * k * nn) / (n * n)
-    if clusters < 2 or residuals <= 0 or not 0 < share < 1:
-        return n / clusters
-    variance = clusters / (clusters - 1) * residuals / (n * n)
-    effective = n * (share * (1 - share) / (n - 1)) / variance
-    effective *= float(_stats.t.ppf(0.975, n - 1) / _stats.t.ppf(0.975, clusters - 1)) ** 2
-    return n / min(effective, n)
+    return stats.design_effect(*(int(sums[name]) for name in ("k", "n", "kk", "kn", "nn", "clusters")))
 
 
 def joint_p_value(sums: pd.DataFrame) -> float:

@@ -74,18 +74,31 @@ def clustered(
     """
     if n <= 0:
         return (float("nan"), float("nan"))
+    effective = n / design_effect(k, n, kk, kn, nn, clusters, confidence)
+    return wilson(k / n * effective, effective, confidence)
+
+
+def design_effect(
+    k: float, n: float, kk: float, kn: float, nn: float, clusters: int, confidence: float = 0.95
+) -> float:
+    """Return n over the effective sample size of `clustered`, which says what the sums are; at least 1.
+
+    >>> design_effect(15, 100, 15, 15, 100, 100), round(design_effect(15, 100, 75, 75, 500, 20), 1)
+    (1.0, 5.8)
+    """
+    if n <= 0:
+        return 1.0
     share = k / n
     # Small differences of large sums: of integers Python loses no digit, and of fractions the noise is left out.
     residuals = (kk * n * n - 2 * k * n * kn + k * k * nn) / (n * n)
     noise = 1e-12 * nn if isinstance(kk, float) else 0
     if clusters < 2 or residuals <= noise or not 0 < share < 1:
-        return wilson(share * clusters, clusters, confidence)
+        return n / clusters
     variance = clusters / (clusters - 1) * residuals / (n * n)
     effective = n * (share * (1 - share) / (n - 1)) / variance
     quantile = (1 + confidence) / 2
     effective *= float(stdtrit(n - 1, quantile) / stdtrit(clusters - 1, quantile)) ** 2
-    effective = min(effective, float(n))
-    return wilson(share * effective, effective, confidence)
+    return float(n / min(effective, float(n)))
 
 
 def add_clustered_share(table: pd.DataFrame, name: str, successes: str, n: str) -> pd.DataFrame:
