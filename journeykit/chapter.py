@@ -45,6 +45,7 @@ class Chapter:
         self.currency = opened.config.study.currency
         self.minimum_cell = opened.config.privacy.minimum_cell
         self._found: list[findings.Finding] = []
+        self._reason = ""
 
     @cached_property
     def events(self) -> nw.LazyFrame[Any]:
@@ -121,8 +122,11 @@ class Chapter:
         table.to_csv(target, index=False, float_format="%.10g")
         reason = reason_of(table)
         if reason:
-            self.say(reason[:1].upper() + reason[1:].rstrip(".") + ".")
+            if reason != self._reason:  # of several tables that lack the same, the first says so
+                self.say(reason[:1].upper() + reason[1:].rstrip(".") + ".")
+            self._reason = reason
             return
+        self._reason = ""
         if plot is not None:
             svg = theme.svg(plot(table))
             alt = alt or f"Chart of {name.replace('_', ' ')}; its numbers are in the table below."

@@ -18,7 +18,19 @@ import pyarrow as pa
 import pytest
 from statsmodels.stats.proportion import proportions_ztest
 
-from journeykit import engine, events, funnels, journeys, ordering, paths, study, survival
+from journeykit import (
+    engine,
+    events,
+    flows,
+    funnels,
+    journeys,
+    ordering,
+    path_anchors,
+    paths,
+    patterns,
+    study,
+    survival,
+)
 from journeykit.config import Journeys, Sessions
 from journeykit.stats import wilson
 
@@ -86,6 +98,12 @@ def test_ecom_funnels(ecom: Built, per: str, figure: str) -> None:
     assert counts(funnels.funnel(ecom.touches, steps=steps, per=per)) == ecom.expected[figure]
 
 
+def test_ecom_open_funnel(ecom: Built) -> None:
+    steps = ecom.study.config.funnels["buy"].steps
+    found = counts(funnels.funnel(ecom.touches, steps=steps, per="session", entry="open"))
+    assert found == ecom.expected["funnel_open_sessions"]
+
+
 @pytest.mark.parametrize("platform", ["desktop", "mobile", "tablet"])
 def test_ecom_funnel_of_a_platform(ecom: Built, platform: str) -> None:
     steps = ecom.study.config.funnels["buy"].steps
@@ -105,6 +123,36 @@ def test_ecom_transitions(ecom: Built) -> None:
     assert {pair: found[pair] for pair in ecom.expected["transitions_in_session_top25"]} == ecom.expected[
         "transitions_in_session_top25"
     ]
+
+
+def found_in(touches: Any, prefixes: list[str], **options: str) -> list[int]:
+    """Return in how many units each pattern is found."""
+    table = patterns.share(touches, prefixes, **options)
+    return table["matched_n"].astype(int).tolist()
+
+
+@pytest.mark.parametrize(
+    ("within", "figure"), [("session", "funnel_ordered_sessions"), ("person", "funnel_ordered_users")]
+)
+def test_ecom_patterns_find_those_who_took_the_funnel(ecom: Built, within: str, figure: str) -> None:
+    steps = list(ecom.expected[figure])
+    asked = [" -> .* -> ".join(steps[:k]) for k in range(1, len(steps) + 1)]
+    assert found_in(ecom.touches, asked, within=within) == list(ecom.expected[figure].values())
+
+
+def test_ecom_sessions_without_a_purchase(ecom: Built) -> None:
+    bought = ecom.expected["funnel_open_sessions"]["purchase"]
+    without = ["purchase", "start -> [^purchase]* -> exit"]
+    assert found_in(ecom.touches, without) == [bought, ecom.expected["sessions"] - bought]
+
+
+def test_ecom_flow_and_anchors_sum_to_all_sessions(ecom: Built) -> None:
+    flow = flows.flow(ecom.touches, steps=6, top=5)
+    assert flow.groupby("position")["n"].sum().tolist() == [ecom.expected["sessions"]] * 5
+    around = path_anchors.around(ecom.touches, "add_to_cart", before=2, after=2)
+    assert around.groupby("position")["n"].sum().tolist() == [ecom.expected["sessions"]] * 5
+    at = around[around["position"] == 0].set_index("value")["n"]
+    assert at["add_to_cart"] == ecom.expected["funnel_open_sessions"]["add_to_cart"]
 
 
 def test_ecom_time_to_the_first_purchase(ecom: Built) -> None:
@@ -175,6 +223,16 @@ def test_sparkify_transitions_and_funnel(sparkify: Built) -> None:
     users = sparkify.frame[sparkify.frame["person_id"].isin(known)]
     found = counts(funnels.funnel(users, steps=steps))
     assert found == sparkify.expected["funnel_ordered_users_Home_Upgrade_SubmitUpgrade"]
+    found = counts(funnels.funnel(users, steps=steps, entry="open"))
+    assert found == sparkify.expected["funnel_open_users_Home_Upgrade_SubmitUpgrade"]
+
+
+def test_sparkify_patterns_find_those_who_took_the_funnel(sparkify: Built) -> None:
+    reference = sparkify.expected["funnel_ordered_users_Home_Upgrade_SubmitUpgrade"]
+    known = sparkify.frame.loc[sparkify.frame["id_user"].notna(), "person_id"].unique()
+    users = sparkify.frame[sparkify.frame["person_id"].isin(known)]
+    asked = [" -> .* -> ".join(list(reference)[:k]) for k in range(1, len(reference) + 1)]
+    assert found_in(users, asked, within="person") == list(reference.values())
 
 
 @pytest.mark.parametrize("name", list(RAW))

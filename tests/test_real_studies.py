@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from journeykit import churn, engine, events, funnels, journeys, paths, study, survival
+from journeykit import churn, engine, events, funnels, journeys, paths, patterns, study, survival
 from journeykit.config import Covariate
 from journeykit.validation import concordance
 from tests.test_real_data import DATA, ROOT, counts, expected, pairs
@@ -282,6 +282,24 @@ def test_helpdesk_variants_and_transitions(helpdesk: Built) -> None:
     assert len(followed) == helpdesk.expected["transitions_distinct"]
     reference = helpdesk.expected["transitions"]
     assert {pair: followed[pair] for pair in reference} == reference
+
+
+def test_helpdesk_patterns(helpdesk: Built) -> None:
+    asked = {
+        "Closed -> exit": "cases_ending_closed",
+        "Wait": "cases_with_wait",
+        "Resolve ticket -> .* -> Resolve ticket": "cases_resolved_more_than_once",
+    }
+    table = patterns.share(helpdesk.touches, list(asked), within="journey")
+    assert table["matched_n"].tolist() == [helpdesk.expected[figure] for figure in asked.values()]
+    # The most frequent variants, said as patterns from the first event to the last.
+    top = helpdesk.expected["top5_variants"]
+    ways = [f"start -> {variant.replace(' > ', ' -> ')} -> exit" for variant in top]
+    assert patterns.share(helpdesk.touches, ways, within="journey")["matched_n"].tolist() == list(top.values())
+    longest = int(helpdesk.frame["position"].max())
+    covered = paths.coverage(helpdesk.touches, on="event", collapse=False, length=longest)
+    assert covered["paths_n"].max() == helpdesk.expected["variants"]
+    assert covered.set_index("paths_n").loc[5, "covered_n"] == sum(top.values())
 
 
 def test_helpdesk_funnel_and_durations(helpdesk: Built) -> None:

@@ -27,16 +27,32 @@ from journeykit import (
     churn,
     config,
     deliveries,
+    detours,
+    deviations,
+    dwell,
     engine,
     events,
     exposure,
+    flows,
+    friction,
+    funnel_modes,
+    funnel_times,
     funnels,
+    handoffs,
     identity,
     journey_map,
     journeys,
     ordering,
+    path_anchors,
+    path_compare,
     paths,
+    patterns,
+    plan_times,
+    plan_ways,
+    plans,
     quality,
+    reconcile,
+    strips,
     study,
     survival,
     volume,
@@ -361,7 +377,13 @@ TEST = config.Experiment(
         config.Metric(name="liked", event=["ask"], kind="satisfaction"),
     ],
 )
-STEPS = ["see", "", "buy 🙂"]
+STEPS = ["see", "ask", "buy 🙂"]
+CHAIN = [
+    "see",
+    config.Step(match=["ask"], optional=True, within="20m"),
+    config.Step(match=["Ω"], optional=True, where={"channel": ["web", "🙂"], "value": [">= 10"]}),
+    config.Step(touchpoint=["page", "é"], without=["see"]),
+]
 STAGES = ["look", "", "Ω"]
 END = pd.Timestamp("2025-01-02")
 
@@ -420,6 +442,15 @@ def logs(session: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     return made
 
 
+def judged(touches: Any, made: Any, **more: Any) -> plans.Judged:
+    steps = ["look+", config.Step(match=["Ω"], within="30m"), "look"]
+    return plans.judge(touches, steps=steps, journeys=made, conversion=["buy 🙂"], within="1h", **more)
+
+
+def reached(touches: Any, **rules: Any) -> pd.DataFrame:
+    return engine.fetch(funnels.reach(touches, **rules).table).sort_values(["unit", "attempt"])
+
+
 ANSWERS: dict[str, Callable[[Any, Any], Any]] = {
     "touches": lambda t, j: engine.fetch(t),
     "journeys": lambda t, j: engine.fetch(j),
@@ -435,13 +466,54 @@ ANSWERS: dict[str, Callable[[Any, Any], Any]] = {
     "silences": lambda t, j: volume.silences(t),
     "funnel": lambda t, j: funnels.funnel(t, steps=STEPS, within="30m"),
     "funnel by channel": lambda t, j: funnels.funnel(t, steps=STEPS, by="channel", per="session"),
-    "drop-offs": lambda t, j: funnels.drop_offs(t, steps=STEPS, within="30m"),
-    "time to convert": lambda t, j: funnels.time_to_convert(t, steps=STEPS[::2], min_n=1),
-    "curve": lambda t, j: funnels.conversion_curve(t, steps=STEPS, min_n=1),
+    "chains": lambda t, j: reached(
+        t, steps=CHAIN, within="1h", until=END - pd.Timedelta("23h"), by=["channel", "team"]
+    ),
+    "latest entry": lambda t, j: reached(t, steps=CHAIN, clock="last", exclude=["buy 🙂"], per="session"),
+    "first entry": lambda t, j: reached(t, steps=STEPS, mode="mixpanel", same=["channel"]),
+    "strict attempts": lambda t, j: reached(t, steps=STEPS[::2], order="strict", per="attempt", within="5m"),
+    "any order": lambda t, j: reached(t, steps=["see | ask", "ask", "Ω"], order="any", exclude="buy 🙂", within="10m"),
+    "open funnel": lambda t, j: funnels.funnel(t, steps=CHAIN, entry="open", exclude="Ω", excluded="unit", within="1h"),
+    "to the end": lambda t, j: reached(t, steps=["see", config.Step(match=["(exit)"], without=["ask"])], per="journey"),
+    "many steps": lambda t, j: funnels.funnel(t, steps=STEPS[::2] * 33, by="team"),
+    "modes": lambda t, j: funnel_modes.compare(t, steps=STEPS, within="20m", exclude="Ω", until=END),
+    "time to convert": lambda t, j: funnel_times.times(funnels.reach(t, steps=STEPS[::2]), min_n=1),
+    "curve": lambda t, j: funnel_times.conversion_curve(funnels.reach(t, steps=STEPS[::2]), min_n=1),
     "transitions": lambda t, j: paths.transitions(t, within="person"),
     "steps": lambda t, j: paths.step_matrix(t, on="channel"),
     "variants": lambda t, j: paths.variants(t, on="event", journeys=j, length=4),
-    "plan": lambda t, j: paths.plan_share(t, steps=["look", "?", "Ω"][::2], journeys=j),
+    "transitions of runs": lambda t, j: paths.transitions(t, on="channel", within="journey", collapse=True),
+    "paths covered": lambda t, j: paths.coverage(t, on="event", length=3),
+    "patterns": lambda t, j: patterns.share(t, ["see -> [^ask]* -> exit", 'start -> [^""]* -> buy 🙂', ".* -> see+"]),
+    "kept by a pattern": lambda t, j: engine.fetch(patterns.keep(t, "see -> ask", within="person")),
+    "around": lambda t, j: path_anchors.around(t, "see", before=2, after=2, occurrence="last", within="journey"),
+    "ways": lambda t, j: path_anchors.ways(t, "see | ask", before=1, occurrence="any", within="person"),
+    "flow from place to place": lambda t, j: flows.flow(t, top=2, steps=4, min_n=2),
+    "strips": lambda t, j: strips.strips(t, j, on="event", strips_n=9),
+    "two outcomes": lambda t, j: path_compare.compare(
+        t, path_compare.by_outcome(j), within="journey", steps=1, goal="buy 🙂", min_n=1
+    ),
+    "two channels": lambda t, j: path_compare.compare(
+        t, path_compare.by_column(t, "channel", "web", "🙂"), within="person", steps=3, min_n=3
+    ),
+    "two dates": lambda t, j: path_compare.compare(t, path_compare.by_date(t, "2025-01-01 00:10"), min_n=1),
+    "plan": lambda t, j: plans.plan_share(judged(t, j)),
+    "deviations": lambda t, j: deviations.count(judged(t, j, others="extra", allowed=["Ω"])),
+    "ways off the plan": lambda t, j: plan_ways.off_plan(judged(t, j), top=100),
+    "rework": lambda t, j: friction.rework(t, on="event"),
+    "to and fro": lambda t, j: friction.ping_pong(t, on="touchpoint", within="person"),
+    "next steps": lambda t, j: friction.next_steps(t, on="event", within="session", min_pairs=5),
+    "detours": lambda t, j: detours.detours(t, plan=["see", "ask", "buy 🙂"], on="event", journeys=j),
+    "hand-offs": lambda t, j: handoffs.handoffs(
+        t.with_columns(team=nw.col("event")), journeys=j, conversion=["buy 🙂"], answers_within="1h"
+    ),
+    "time in state": lambda t, j: dwell.time_in_state(t, until=END, gap="20m", order=STAGES),
+    "reconciliation": lambda t, j: reconcile.reconcile(
+        t, j, funnel={"steps": ["see", "ask", "buy 🙂"], "on": "event", "within": "1h"}, stages=["look", "Ω"]
+    ),
+    "in time": lambda t, j: plan_times.kept(
+        t, steps=["see", config.Step(match=["buy 🙂"], within="10m")], on="event", until=END
+    ),
     "map": lambda t, j: journey_map.touchpoint_map(t, stages=STAGES, min_n=1),
     "answers": lambda t, j: journey_map.satisfaction_by_stage(t, stages=STAGES),
     "flow": lambda t, j: journey_map.stage_flow(t, stages=STAGES, until=END, min_n=1),

@@ -139,7 +139,8 @@ def test_buyers_drop_at_the_shipping_cost(laptop_store: Path, truth: dict[str, A
     order = steps.iloc[4]
     assert order["share_of_previous_low"] <= planted[4] / planted[3] <= order["share_of_previous_high"]
     # Steps before a sign-in count unstitched devices as people; the later ones are all but complete.
-    assert steps["n"].iloc[2:].tolist() == pytest.approx(planted[2:], rel=0.02)
+    reached = steps["n"] + steps["open_n"]  # people whose time is not over yet have taken these steps too
+    assert reached.iloc[2:].tolist() == pytest.approx(planted[2:], rel=0.02)
     finding = {f["id"]: f for f in json.loads((laptop_store / "findings.json").read_text())["findings"]}
     leaks = [f for f in finding.values() if f["chapter"] == "04_funnel" and "Shipping cost" in f["statement"]]
     assert any(f["headline"] and f["low"] <= 1 - true_share <= f["high"] for f in leaks)
