@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from journeykit.config_base import Duration, Names, Part
 from journeykit.config_steps import ON, AnyStep
@@ -34,7 +34,8 @@ class Funnel(Part):
     """`[funnels.<name>]`: steps and the time allowed for them."""
 
     steps: list[AnyStep] = Field(min_length=2)
-    """Values of `on` in this order, or tables; `"a | b"` are alternatives, `"a?"` may be left out."""
+    """Values of `on` in this order, or tables; `"a | b"` are alternatives, `"a?"` may be left out.
+    A text instead of the list is a pattern, as 05_paths knows them: `"cart -> [^order]* -> exit"`."""
     within: Duration = ""
     """Time allowed from the first step to the last: a longer one counts more people. `""` is any time."""
     on: ON = "event"
@@ -64,6 +65,16 @@ class Funnel(Part):
     mode: Literal["", "ga4", "mixpanel", "amplitude", "posthog", "strict"] = ""
     """Count as this tool does when nothing is set in it; it then decides order, entry, clock, excluded, and, where
     none is given, within."""
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _of_pattern(cls, written: Any) -> Any:
+        """Read a pattern, such as "cart -> [^order]* -> exit", as the steps that it says."""
+        if not isinstance(written, str):
+            return written
+        from journeykit import patterns  # it takes the engine, which a funnel without a pattern does not need
+
+        return patterns.steps(written)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Funnel:

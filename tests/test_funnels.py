@@ -77,6 +77,14 @@ def test_alternatives_kinds_and_filters() -> None:
     assert counts(log, ["ad | mail | x", {"match": "buy", "where": {"value": ">= 500"}}]) == [3, 2]
 
 
+def test_steps_may_be_a_pattern() -> None:
+    log = make_log("u1: ad cart help | u2: ad cart help buy | u3: cart x ad | u4: ad x cart")
+    plan = config.Funnel(steps="ad -> cart -> [^buy]* -> exit")
+    assert funnels.funnel(log, **funnels.rules(plan))["n"].tolist() == [4, 2, 1]
+    with pytest.raises(ValueError, match="steps"):
+        config.Funnel(steps="ad -> [")
+
+
 def test_units() -> None:
     log = make_log("u1: ad ; buy | u2: ad buy ; ad")
     assert counts(log, ["ad", "buy"], per="person") == [2, 2]

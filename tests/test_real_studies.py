@@ -11,13 +11,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from journeykit import churn, engine, events, funnels, journeys, paths, patterns, study, survival
+from journeykit import churn, engine, events, funnel_times, funnels, journeys, paths, patterns, study, survival
 from journeykit.config import Covariate
 from journeykit.validation import concordance
 from tests.test_real_data import DATA, ROOT, counts, expected, pairs
@@ -147,6 +148,24 @@ def test_olist_deliveries(olist: Built) -> None:
     assert days.median() == pytest.approx(olist.expected["delivery_days"]["median"], rel=1e-6)
     assert days.mean() == pytest.approx(olist.expected["delivery_days"]["mean"], rel=1e-6)
     assert len(olist.of("delivered_late")) == olist.expected["late_delivered_orders"]
+
+
+def test_olist_funnel_of_orders(olist: Built) -> None:
+    rows = olist.of(*[name for names in STAGES.values() for name in names])
+    rows = rows.assign(person_id=rows["id_order"].astype("category").cat.codes + 1)  # an order is the unit here
+    steps = [" | ".join(names) for names in STAGES.values()]
+    reached = funnels.funnel(rows, steps=steps, entry="open")
+    assert reached["n"].tolist() == list(olist.expected["stages_reached"].values())
+    times = stage_times(olist)
+    in_order = times.notna().all(axis=1)
+    for before, after in pairwise(times.columns):
+        in_order &= times[before] <= times[after]
+    assert funnels.funnel(rows, steps=steps)["n"].iloc[-1] == in_order.sum()
+    earlier = times["order_delivered_carrier_date"] < times["order_approved_at"]
+    assert earlier.sum() == olist.expected["stage_order_violations"]["carrier_before_approved"]
+    whole = funnel_times.times(funnels.reach(rows, steps=[steps[0], steps[-1]])).set_index("part").loc["whole funnel"]
+    assert whole["converted_n"] == olist.expected["stages_reached"]["order_delivered_customer_date"]
+    assert whole["median_days"] == pytest.approx(olist.expected["delivery_days"]["median"], rel=1e-6)
 
 
 def test_olist_people_are_stitched_over_orders(olist: Built) -> None:

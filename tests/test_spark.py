@@ -36,12 +36,16 @@ from journeykit import (
     flows,
     friction,
     funnel_modes,
+    funnel_segments,
     funnel_times,
+    funnel_trend,
     funnels,
     handoffs,
     identity,
     journey_map,
     journeys,
+    leavers,
+    opportunity,
     ordering,
     path_anchors,
     path_compare,
@@ -479,6 +483,15 @@ ANSWERS: dict[str, Callable[[Any, Any], Any]] = {
     "modes": lambda t, j: funnel_modes.compare(t, steps=STEPS, within="20m", exclude="Ω", until=END),
     "time to convert": lambda t, j: funnel_times.times(funnels.reach(t, steps=STEPS[::2]), min_n=1),
     "curve": lambda t, j: funnel_times.conversion_curve(funnels.reach(t, steps=STEPS[::2]), min_n=1),
+    "segments": lambda t, j: funnel_segments.by_segment(
+        funnels.reach(t, steps=STEPS, by=["channel"]), "channel", credit="last"
+    ),
+    "speeds": lambda t, j: funnel_times.compare_curves(
+        funnels.reach(t, steps=STEPS[::2], by=["channel"], until=END), by="channel", min_n=1
+    ),
+    "trend": lambda t, j: funnel_trend.trend(funnels.reach(t, steps=STEPS[::2], until=END)),
+    "next events": lambda t, j: leavers.next_events(t, funnels.reach(t, steps=STEPS)),
+    "leaks": lambda t, j: opportunity.leaks(funnels.reach(t, steps=STEPS), draws=50),
     "transitions": lambda t, j: paths.transitions(t, within="person"),
     "steps": lambda t, j: paths.step_matrix(t, on="channel"),
     "variants": lambda t, j: paths.variants(t, on="event", journeys=j, length=4),
