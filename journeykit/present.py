@@ -22,7 +22,7 @@ WORDS = {
 NONE = "–"
 DIFFERENCES = ("effect", "margin", "detectable", "difference")  # of two shares: a number of percentage points
 MONEY = (
-    *("value", "spend", "cost_per_conversion"),
+    *("value", "value_if_quarter", "value_if_all", "spend", "cost_per_conversion"),
     *("with_value", "without_value", "value_gap", "at_stake_value"),
 )  # where the column is numeric and rows have no units of their own
 MOMENT = 0.1  # days; shorter ones are no longer read as days

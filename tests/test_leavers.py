@@ -188,7 +188,7 @@ def random_log(rows: list[tuple[int, str, int, str | None]]) -> pd.DataFrame:
     return log.assign(session_id=log["person_id"] * 100 + clock)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     rows=st.lists(EVENTS, min_size=1, max_size=50),
     steps=st.sampled_from([["a", "b"], ["a", "b", "c"], ["a", "o?", "c"], ["a | x", "b | a"]]),
@@ -290,6 +290,8 @@ def test_structural_features_are_set_apart_and_not_tested() -> None:
     assert table["p_adjusted"].isna().tolist() == [False, False, True]
     assert table.attrs["left_out_n"] == 1  # "all" says nothing about anybody, "rare" is too rare
     assert np.isfinite(table["log_odds"]).all()
+    strong = leaver_tests.compared(counts_of(("strong", 195, 25), ("other", 30, 10)), of((200, 250))).iloc[0]
+    assert (strong["feature"], strong["is_structural"]) == ("strong", False)  # one in ten of the others have it too
 
 
 def test_strata_compare_within_and_their_numbers_are_those_of_others() -> None:
@@ -415,7 +417,7 @@ def test_sessions_of_one_person_are_no_more_than_the_person() -> None:
 def test_presence_keeps_its_error_rate_and_counting_clicks_does_not() -> None:
     """Leaving has nothing to do with anything; people differ in how much they click."""
     rng = np.random.default_rng(5)
-    features, runs, people = 24, 70, 300
+    features, runs, people = 24, 50, 300
     single, any_found, single_clicks, any_clicks = [], [], [], []
     for _ in range(runs):
         left = rng.random(people) < 0.5
@@ -559,6 +561,23 @@ def test_adjusting_takes_out_what_the_price_brings_to_the_phone() -> None:
         alone = leaver_levels.adjusted(found, "a", ["segment_device"]).iloc[0]
         assert sign * alone["log_odds"] > sign * row["log_odds"]
     assert sum(covered) >= 21  # of 24; at 95 % fewer come in 1 of 150 runs
+
+
+def test_adjusted_and_trend_take_visits_of_one_person_as_alike() -> None:
+    log = planted(3, 300).assign(segment_size=lambda t: t["segment_price"])
+    visits = pd.concat([log.assign(session_id=1000 * i + log["person_id"]) for i in range(5)], ignore_index=True)
+    visits["position"] = visits.groupby("person_id").cumcount() + 1
+    by = ["segment_price", "segment_device"]
+    person, visit = (reach(t, "a", "b", per=per, by=by) for t, per in ((log, "person"), (visits, "session")))
+    for ask in (
+        lambda found: leaver_levels.adjusted(found, "a", by).iloc[0][["log_odds_low", "log_odds_high"]],
+        lambda found: leaver_levels.trend(leaver_levels.levels(found, "a", by[0])).iloc[0][
+            ["change_points_low", "change_points_high"]
+        ],
+        lambda found: leaver_levels.levels(found, "a", by[0]).iloc[0][["lost_share_low", "lost_share_high"]],
+    ):
+        wide, same = (float(np.diff(ask(found).to_numpy(dtype=float))[0]) for found in (person, visit))
+        assert same == pytest.approx(wide, rel=0.03)  # five like visits say no more than one
 
 
 def test_rare_levels_are_joined_and_unknown_ones_left_out() -> None:

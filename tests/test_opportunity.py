@@ -241,6 +241,15 @@ def test_size_by_hand() -> None:
     assert "if the gap" in table.attrs["assumption"].lower()
 
 
+def test_the_target_is_the_rate_that_three_quarters_stay_below() -> None:
+    groups = {"p": (4000, 800, 400), "q": (3000, 1200, 600), "r": (2000, 1200, 600), "s": (1000, 800, 400)}
+    row = opportunity.size(made(groups), draws=50).set_index("step").loc["a"]
+    # Of 10,000 people, the middles of the segments lie at 20, 55, 80 and 95 %.
+    expected = np.interp(0.75, [0.2, 0.55, 0.8, 0.95], [0.2, 0.4, 0.6, 0.8])
+    assert row["target_share"] == pytest.approx(expected, abs=0.002)
+    assert row["behind_n"] == 7000
+
+
 def test_no_spread_is_no_opportunity() -> None:
     table = opportunity.size(made(dict.fromkeys("uvwxyz", (200, 100, 50))))
     assert table["extra_n"].tolist() == [0, 0]
