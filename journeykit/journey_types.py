@@ -16,6 +16,7 @@ from scipy import stats as _stats
 from statsmodels.stats.multitest import multipletests
 
 from journeykit import clusters, engine, errors, stats
+from journeykit.differences import difference
 from journeykit.friction import clustered_parts, clustered_shares
 from journeykit.sequences import in_units, starts, with_ends
 
@@ -147,7 +148,7 @@ def apart(types: Types, *, min_n: int = 1) -> pd.DataFrame:
         return stats.not_enough(APART, "without types there is nothing that sets them apart")
     found = _presence(types.paths)
     found = found[found["with_n"] + found["other_n"] >= max(min_n, 1)].reset_index(drop=True)
-    bounds = [_newcombe(*row) for row in found[["with_n", "n", "other_n", "rest_n"]].to_numpy()]
+    bounds = [difference(*row)[1:] for row in found[["with_n", "n", "other_n", "rest_n"]].to_numpy()]
     pooled = (found["with_n"] + found["other_n"]) / (found["n"] + found["rest_n"])
     error = np.sqrt(pooled * (1 - pooled) * (1 / found["n"] + 1 / found["rest_n"]))
     z = found["difference"] / error.where(error > 0, np.inf)
@@ -245,16 +246,6 @@ def _presence(paths: pd.DataFrame) -> pd.DataFrame:
     found = pd.concat(parts, ignore_index=True)
     found = found.assign(inside_share=found["with_n"] / found["n"], outside_share=found["other_n"] / found["rest_n"])
     return found.assign(difference=found["inside_share"] - found["outside_share"])
-
-
-def _newcombe(k: int, n: int, other: int, rest: int) -> tuple[float, float]:
-    """Return the interval of a difference of two shares, from Wilson's of each (Newcombe 1998, method 10)."""
-    (low, high), (other_low, other_high) = stats.wilson(k, n), stats.wilson(other, rest)
-    one, two = k / n, other / rest
-    return (
-        one - two - float(np.hypot(one - low, other_high - two)),
-        one - two + float(np.hypot(high - one, two - other_low)),
-    )
 
 
 def _names(presence: pd.DataFrame) -> list[str]:

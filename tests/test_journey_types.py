@@ -222,11 +222,6 @@ def test_what_sets_a_type_apart_is_counted(types: journey_types.Types) -> None:
     assert "parcel" not in set(table["value"])
 
 
-def test_a_difference_of_shares_is_newcombes() -> None:
-    low, high = journey_types._newcombe(56, 70, 48, 80)
-    assert (low, high) == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))  # his table II, method 10
-
-
 def test_a_typical_path_is_shown_as_far_as_enough_took_it() -> None:
     separator = journey_types.SEPARATOR
     paths = pd.DataFrame(
