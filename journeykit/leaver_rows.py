@@ -91,7 +91,7 @@ def presence(rows: nw.LazyFrame[Any], columns: Sequence[str], *, steps_too: bool
         each = each.with_columns(whose=nw.col("unit") % 1_000_003 * 31 + nw.col("attempt"))
         names = {"all_n": "one", "stopped_n": "left", "close_n": "close", "whose": "whose"}
         sums = each.group_by("feature", "stratum").agg(**{name: nw.col(column).sum() for name, column in names.items()})
-        parts.append(engine.fetch(sums).assign(kind=name))
+        parts.append(engine.fetch(sums).sort_values(["feature", "stratum"]).assign(kind=name))
     counts = pd.concat(parts, ignore_index=True)
     counts = counts.astype(dict.fromkeys(("stratum", "all_n", "stopped_n", "close_n", "whose"), "int64"))
     return counts.assign(went_on_n=counts["all_n"] - counts["stopped_n"]).drop(columns="all_n")

@@ -838,3 +838,11 @@ def test_those_who_stop_do_what_the_story_says(store: nw.LazyFrame[Any], buyers:
     )  # they buy there instead
     assert after.loc["Order", "went_on_n"] == 0
     assert after["before_next_share"].dropna().max() < 0.95
+
+
+@pytest.mark.parametrize("order", [("zeta", "alpha"), ("alpha", "zeta")])
+def test_of_features_that_the_same_units_have_the_first_by_name_is_told(order: tuple[str, str]) -> None:
+    log = make_log(" | ".join([f"u: ad {' '.join(order)}"] * 30 + ["u: ad beta buy"] * 30))
+    for _ in range(5):  # the engine returns groups in any order
+        found = leavers.afterwards(log, funnels.reach(log, steps=["ad", "buy"]), "ad", columns=["event"], within="1h")
+        assert found.loc[found["stopped_n"] == 30, "feature"].tolist() == ["alpha"]
