@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from journeykit.config_base import Duration, Limit, Name, Names, Part, Zone, fits
+from journeykit.config_churn import Churn, Covariate
 from journeykit.config_funnels import Funnel
 from journeykit.config_plans import Plan
-from journeykit.config_questions import Attribution, Churn, Covariate, Experiment, Metric
+from journeykit.config_questions import Attribution, Experiment, Metric
 from journeykit.config_sources import Emit, Rule, Scale, Source, Stops, Time
 from journeykit.config_steps import Step
 from journeykit.durations import seconds

@@ -1,4 +1,4 @@
-"""The parts of `journey.toml` that ask, funnels and plans aside: attribution, churn and experiments."""
+"""The parts of `journey.toml` that ask, funnels and plans aside: attribution and experiments."""
 
 # ruff: noqa: RUF012 (pydantic copies the default of a key)
 
@@ -20,38 +20,6 @@ class Attribution(Part):
     """Visits longer than this before the conversion get no credit."""
     exclude: list[str] = []
     """Marketing channels that get no credit, such as `"direct"`; their share goes to the others."""
-
-
-class Covariate(Part):
-    """A count of events (or whether there were any) before the landmark, as a covariate of churn."""
-
-    name: Name
-    """Name in tables and configuration."""
-    events: Names
-    """Events counted up to the landmark."""
-    without: Names = []
-    """Each of these up to the landmark takes one away: a ticket that was solved is not unresolved."""
-    count: bool = False
-    """`true` takes the number of events; `false` takes whether there was any."""
-    label: str = ""
-    """Name in the report. `""` is `name`."""
-
-
-class Churn(Part):
-    """`[churn]`: what it means to leave."""
-
-    start: Names
-    """Events from which on a person is there."""
-    end: Names
-    """Events that mean leaving; whoever has none by the end of observation is still there."""
-    landmark: Duration = "30d"
-    """Covariates are what is known so long after the start, and only people still there then are compared."""
-    horizon: Duration = "180d"
-    """How long after the start the curves are read off."""
-    by: str = ""
-    """Column of touches with one curve for each value, the last one known at the start. `""` is a single curve."""
-    covariates: list[Covariate] = []
-    """What may go with leaving; each becomes one line of the Cox model."""
 
 
 class Metric(Part):

@@ -14,15 +14,14 @@ import pandas as pd
 from journeykit import (
     agreement,
     attribution,
-    churn,
     engine,
     funnel_times,
     funnels,
     identity,
     journeys,
     labels,
-    survival,
 )
+from journeykit.churn import choice, curves, spells
 from journeykit.errors import JourneyError, nearest
 from journeykit.stats import clustered, not_enough, reason_of, wilson
 from journeykit.study import OpenStudy
@@ -190,13 +189,13 @@ def headline(touches: Any, study: OpenStudy) -> pd.DataFrame:
             bounds = (first["median_days"], first["median_days_low"], first["median_days_high"])
             rows.append(("Median time to convert", "days", *bounds, int(first["converted_n"])))
     if plan.churn:
-        choice = churn.choose(plan.churn)
-        spells = survival.spells(table, start=choice.start, end=choice.end, as_of=as_of)
-        curve = survival.survival_curve(spells, times=[choice.horizon_days]) if len(spells) else spells
+        chosen = choice.choose(plan.churn)
+        stays = spells.spells(table, start=chosen.start, end=chosen.end, as_of=as_of)
+        curve = curves.survival_curve(stays, times=[chosen.horizon_days]) if len(stays) else stays
         if len(curve):
             last = curve.iloc[-1]
             bounds = (last["survival_share"], last["survival_share_low"], last["survival_share_high"])
-            rows.append((f"Still there after {choice.horizon_days:g} days", "share", *bounds, len(spells)))
+            rows.append((f"Still there after {chosen.horizon_days:g} days", "share", *bounds, len(stays)))
     if plan.attribution:
         setting = attribution.settings(plan)
         chosen_by = {name: setting[name] for name in ("conversion", "lookback", "exclude")}

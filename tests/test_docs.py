@@ -10,7 +10,17 @@ import click
 import narwhals as nw
 import pytest
 
-from journeykit import cli, config, config_fields, config_questions, config_sources, engine, events, reference
+from journeykit import (
+    cli,
+    config,
+    config_churn,
+    config_fields,
+    config_questions,
+    config_sources,
+    engine,
+    events,
+    reference,
+)
 from journeykit.config import Part, Study
 from journeykit.errors import JourneyError
 from journeykit.study import OpenStudy
@@ -51,7 +61,7 @@ def test_every_key_says_what_follows_from_it(model: type[Part]) -> None:
 def test_the_reference_covers_every_model_of_journey_toml() -> None:
     declared = {
         found
-        for module in (config, config_fields, config_questions, config_sources)
+        for module in (config, config_churn, config_fields, config_questions, config_sources)
         for found in vars(module).values()
         if isinstance(found, type) and issubclass(found, Part) and found is not Part
     }

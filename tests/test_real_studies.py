@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from journeykit import churn, engine, events, funnel_times, funnels, journeys, paths, patterns, study, survival
+from journeykit import engine, events, funnel_times, funnels, journeys, paths, patterns, study
+from journeykit.churn import choice, compare, cox, curves, spells
+from journeykit.churn.metrics import concordance
 from journeykit.config import Covariate
-from journeykit.validation import concordance
 from tests.test_real_data import DATA, ROOT, counts, expected, pairs
 
 RAW = {
@@ -268,12 +269,12 @@ def test_cdnow_cohorts(cdnow: Built) -> None:
 
 def test_cdnow_time_to_the_second_purchase(cdnow: Built) -> None:
     reference = cdnow.expected["km_second_purchase"]
-    spells = survival.spells(purchase_days(cdnow), start=["first"], end=["again"], as_of=cdnow.study.as_of())
-    assert spells["ended"].sum() == reference["events"]
-    curve = survival.survival_curve(spells, times=[float(day) for day in reference["survival_at_days"]])
+    stays = spells.spells(purchase_days(cdnow), start=["first"], end=["again"], as_of=cdnow.study.as_of())
+    assert stays["ended"].sum() == reference["events"]
+    curve = curves.survival_curve(stays, times=[float(day) for day in reference["survival_at_days"]])
     assert curve["survival_share"].tolist() == pytest.approx(list(reference["survival_at_days"].values()), rel=1e-9)
     assert reference["median_days"] == "infinity (not reached)"
-    assert survival.median_table(spells)["median_days"].isna().all()
+    assert curves.median_table(stays)["median_days"].isna().all()
 
 
 def test_helpdesk_rows_and_cases(helpdesk: Built) -> None:
@@ -333,20 +334,20 @@ def test_helpdesk_funnel_and_durations(helpdesk: Built) -> None:
 
 def test_helpdesk_time_to_closed(helpdesk: Built) -> None:
     reference = helpdesk.expected["km_time_to_closed"]
-    spells = survival.spells(helpdesk.touches, start=[], end=["Closed"], as_of=helpdesk.study.as_of())
-    assert spells["ended"].sum() == reference["events"]
+    stays = spells.spells(helpdesk.touches, start=[], end=["Closed"], as_of=helpdesk.study.as_of())
+    assert stays["ended"].sum() == reference["events"]
     # The reference stops watching a ticket at its own last event, not at the end of the log.
     seen = engine.fetch(helpdesk.study.table("journeys")).set_index("person_id")["duration_days"]
-    last = spells["person_id"].map(seen)
-    spells = spells.assign(duration_days=spells["duration_days"].where(spells["ended"] == 1, last))
+    last = stays["person_id"].map(seen)
+    stays = stays.assign(duration_days=stays["duration_days"].where(stays["ended"] == 1, last))
     shares = dict(reference["survival_at_days"])
     # Nobody is at risk on day 60, so that no point is shown there: the last ticket was closed before.
     assert shares.pop("60") == 0
     longest = spells.sort_values("duration_days").iloc[-1]
     assert (longest["ended"], longest["duration_days"] < 60) == (1, True)
-    curve = survival.survival_curve(spells, times=[float(day) for day in shares])
+    curve = curves.survival_curve(stays, times=[float(day) for day in shares])
     assert curve["survival_share"].tolist() == pytest.approx(list(shares.values()), rel=1e-9)
-    median = survival.median_table(spells)["median_days"].iloc[0]
+    median = curves.median_table(stays)["median_days"].iloc[0]
     assert median == pytest.approx(reference["median_days"], rel=1e-9)
 
 
@@ -363,9 +364,9 @@ def test_cfpb_complaints(cfpb: Built) -> None:
 
 
 def test_cfpb_days_to_the_company(cfpb: Built) -> None:
-    spells = survival.spells(cfpb.touches, start=["received"], end=["sent_to_company"], as_of=cfpb.study.as_of())
-    days = spells["duration_days"]
-    assert spells["ended"].all()
+    stays = spells.spells(cfpb.touches, start=["received"], end=["sent_to_company"], as_of=cfpb.study.as_of())
+    days = stays["duration_days"]
+    assert stays["ended"].all()
     assert cfpb.expected["days_to_company"] == pytest.approx(
         {"mean": days.mean(), "median": days.median(), "same_day": (days == 0).sum(), "max": days.max()}, rel=1e-9
     )
@@ -373,8 +374,8 @@ def test_cfpb_days_to_the_company(cfpb: Built) -> None:
 
 @pytest.fixture
 def tenure(telco: Built) -> pd.DataFrame:
-    chosen = churn.choose(telco.study.config.churn)
-    return survival.spells(telco.touches, start=chosen.start, end=chosen.end, as_of=telco.study.as_of(), by=chosen.by)
+    chosen = choice.choose(telco.study.config.churn)
+    return spells.spells(telco.touches, start=chosen.start, end=chosen.end, as_of=telco.study.as_of(), by=chosen.by)
 
 
 def test_telco_customers(telco: Built, tenure: pd.DataFrame) -> None:
@@ -398,9 +399,9 @@ def test_telco_survival(telco: Built, tenure: pd.DataFrame, contract: str) -> No
     if contract != "overall":
         assert (len(group), group["ended"].sum()) == (reference["n"], reference["events"])
     shares = reference["survival_at_months"]
-    curve = survival.survival_curve(group, times=[int(month) * MONTH_DAYS for month in shares], min_n=1)
+    curve = curves.survival_curve(group, times=[int(month) * MONTH_DAYS for month in shares], min_n=1)
     assert curve["survival_share"].tolist() == pytest.approx(list(shares.values()), rel=1e-9)
-    median = survival.median_table(group)["median_days"].iloc[0]
+    median = curves.median_table(group)["median_days"].iloc[0]
     if reference["median"] == "infinity (not reached)":
         assert np.isnan(median)
     else:
@@ -408,7 +409,7 @@ def test_telco_survival(telco: Built, tenure: pd.DataFrame, contract: str) -> No
 
 
 def test_telco_log_rank_of_the_contracts(telco: Built, tenure: pd.DataFrame) -> None:
-    compared = survival.compare_segments(tenure, horizon=72 * MONTH_DAYS)
+    compared = compare.compare_segments(tenure, horizon=72 * MONTH_DAYS)
     assert len(compared) == telco.expected["logrank_contract"]["df"]
     assert compared.attrs["logrank_chi2"] == pytest.approx(telco.expected["logrank_contract"]["chi2"], rel=1e-6)
     assert compared.attrs["logrank_p_value"] == telco.expected["logrank_contract"]["p"]
@@ -428,11 +429,11 @@ def test_telco_cox_model(telco: Built, tenure: pd.DataFrame) -> None:
     table = tenure[tenure["duration_days"] > 0].join(known.astype(float), on="person_id")
     reference = telco.expected["cox"]
     # The covariates stand in the table already; the event that a Covariate names is not looked at.
-    found = churn.cox(table, [Covariate(name=name, events="joined") for name in reference]).set_index("covariate")
+    found = cox.cox(table, [Covariate(name=name, events="joined") for name in reference]).set_index("covariate")
     for name, figures in reference.items():
         assert found.loc[name, "hazard_ratio"] == pytest.approx(figures["hazard_ratio"], rel=1e-3)
         low, high = np.log(found.loc[name, ["hazard_ratio_low", "hazard_ratio_high"]].to_numpy(float))
-        assert (high - low) / (2 * survival.Z95) == pytest.approx(figures["se"], rel=1e-3)
+        assert (high - low) / (2 * curves.Z95) == pytest.approx(figures["se"], rel=1e-3)
     risk = table[list(reference)].to_numpy(float) @ np.log(found.loc[list(reference), "hazard_ratio"].to_numpy(float))
     ranked = concordance(table["duration_days"].to_numpy(float), table["ended"].to_numpy(int), risk)
     assert ranked[0] == pytest.approx(telco.expected["cox_concordance"], abs=0.002)

@@ -24,7 +24,6 @@ import pytest
 
 from journeykit import (
     attribution,
-    churn,
     config,
     deliveries,
     detours,
@@ -58,9 +57,9 @@ from journeykit import (
     reconcile,
     strips,
     study,
-    survival,
     volume,
 )
+from journeykit.churn import covariates, spells
 from journeykit.engine import files
 from journeykit.errors import JourneyError
 from tests.conftest import ROOT
@@ -532,10 +531,10 @@ ANSWERS: dict[str, Callable[[Any, Any], Any]] = {
     "flow": lambda t, j: journey_map.stage_flow(t, stages=STAGES, until=END, min_n=1),
     "people": lambda t, j: journey_map.people_by_stage(t, STAGES, ["Survey"], None),
     "credit": lambda t, j: attribution.person_paths(t, conversion=["buy 🙂"], lookback="1h"),
-    "churn": lambda t, j: churn.covariates(
+    "churn": lambda t, j: covariates.at_landmark(
         t,
-        survival.spells(t, start=["see"], end=["Ω"], as_of=END, by="variant"),
-        covariates=[config.Covariate(name="asked", events="ask", without="buy 🙂", count=True)],
+        spells.spells(t, start=["see"], end=["Ω"], as_of=END, by="variant"),
+        covariates=[config.Covariate(name="asked", events="ask", without="buy 🙂", kind="count")],
         landmark="1m",
     ),
     "exposed": lambda t, j: exposure.exposure_check(t, experiment=TEST, as_of=END),

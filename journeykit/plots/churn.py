@@ -16,7 +16,7 @@ RATIO_TICKS = (0.05, 0.1, 0.2, 0.33, 0.5, 0.67, 1, 1.5, 2, 3, 5, 10, 20)
 def curves(table: pd.DataFrame) -> Axes:
     """Draw survival curves with bands, and under the axis how many people each point still rests on.
 
-    Needs the table of `survival.survival_curve`. The largest six segments are drawn; the table has all.
+    Needs the table of `curves.survival_curve`. The largest six segments are drawn; the table has all.
     """
     sizes = table.groupby("segment")["at_risk_n"].max().sort_values(ascending=False, kind="stable")
     shown = list(sizes.index[:MOST])
@@ -43,7 +43,7 @@ def curves(table: pd.DataFrame) -> Axes:
 def leaving(table: pd.DataFrame) -> Axes:
     """Draw the chance of leaving in each period of tenure, with intervals and the number of leavers.
 
-    Needs the table of `survival.leaving_by_tenure`.
+    Needs the table of `hazard.leaving_by_tenure`.
     """
     ax = theme.axes(height=3.2)
     if table.empty:
@@ -63,7 +63,7 @@ def leaving(table: pd.DataFrame) -> Axes:
 def forest(table: pd.DataFrame) -> Axes:
     """Draw hazard ratios with intervals on a log axis, the strongest at the top, 1 (no difference) as a line.
 
-    Needs the table of `churn.cox`.
+    Needs the table of `cox.cox`.
     """
     order = np.log(table["hazard_ratio"]).abs().sort_values(kind="stable").index[-12:]
     part = table.loc[order]
@@ -92,7 +92,7 @@ def forest(table: pd.DataFrame) -> Axes:
 def days_kept(table: pd.DataFrame) -> Axes:
     """Draw how many days more or fewer people with each covariate stay, the largest difference at the top.
 
-    Needs the table of `churn.days_kept`.
+    Needs the table of `cox.days_kept`.
     """
     order = table["difference_days"].abs().sort_values(kind="stable").index[-12:]
     part = table.loc[order]

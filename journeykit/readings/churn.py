@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from journeykit import present
-from journeykit.churn import Choice
+from journeykit.config import Churn
 from journeykit.findings import Finding
 
 CHAPTER = "07_churn"
 
 
-def people(spells: pd.DataFrame, choice: Choice, min_n: int = 20) -> str:
+def people(spells: pd.DataFrame, choice: Churn, min_n: int = 20) -> str:
     """Say how many people the chapter is about and how many of them have ended; nothing of a group below `min_n`."""
     if len(spells) < min_n:
         return ""
@@ -27,7 +27,7 @@ def people(spells: pd.DataFrame, choice: Choice, min_n: int = 20) -> str:
     )
 
 
-def survival(curve: pd.DataFrame, choice: Choice) -> str:
+def survival(curve: pd.DataFrame, choice: Churn) -> str:
     """Say what share is still there at the horizon (or at the last day that enough people were observed for)."""
     point = _at_horizon(curve, choice.horizon_days)
     return "" if point is None else _survival_sentence(point, choice)
@@ -49,7 +49,7 @@ def median(table: pd.DataFrame) -> str:
     return f"Half have left after {present.days(line['median_days'], 0)} (95 % interval {span})."
 
 
-def leaving(table: pd.DataFrame, choice: Choice) -> str:
+def leaving(table: pd.DataFrame, choice: Churn) -> str:
     """Say in which period of tenure leaving is likeliest, and whether the intervals allow to say so."""
     if table.empty:
         return ""
@@ -90,7 +90,7 @@ def segments(table: pd.DataFrame) -> str:
     )
 
 
-def ratios(table: pd.DataFrame, choice: Choice) -> str:
+def ratios(table: pd.DataFrame, choice: Churn) -> str:
     """Say what goes with leaving sooner, the strongest covariate first; at most three sentences."""
     if table.empty:
         return ""
@@ -178,7 +178,7 @@ def findings(
     curve: pd.DataFrame,
     ratios: pd.DataFrame,
     forecast: pd.DataFrame,
-    choice: Choice,
+    choice: Churn,
     owner: Callable[[str], str] = lambda event: "",
 ) -> list[Finding]:
     """Return the chapter's findings: the share still there, each clear covariate, and whether the model foresees.
@@ -211,7 +211,7 @@ def findings(
     return found
 
 
-def _survival_finding(curve: pd.DataFrame, choice: Choice, owner: Callable[[str], str]) -> list[Finding]:
+def _survival_finding(curve: pd.DataFrame, choice: Churn, owner: Callable[[str], str]) -> list[Finding]:
     point = _at_horizon(curve, choice.horizon_days)
     if point is None:
         return []
@@ -236,7 +236,7 @@ def _survival_finding(curve: pd.DataFrame, choice: Choice, owner: Callable[[str]
     ]
 
 
-def _ratio_finding(line: pd.Series, choice: Choice, team: str, headline: bool) -> Finding:
+def _ratio_finding(line: pd.Series, choice: Churn, team: str, headline: bool) -> Finding:
     harmful = float(line["hazard_ratio"]) > 1
     action = (
         f"Reach people with “{line['label']}” in their first {choice.landmark_days:.0f} days, and test in an "
@@ -282,7 +282,7 @@ def _verdict(line: pd.Series) -> str:
     return "worse than chance" if round(float(line["concordance_high"]), 2) < 0.5 else "not clearly better than chance"
 
 
-def _survival_sentence(point: pd.Series, choice: Choice) -> str:
+def _survival_sentence(point: pd.Series, choice: Churn) -> str:
     bounds = _bounds(float(point["survival_share_low"]), float(point["survival_share_high"]))
     numbers = f"{_share(float(point['survival_share']))} ({bounds})"
     short = point["day"] < choice.horizon_days
@@ -296,10 +296,10 @@ def _survival_sentence(point: pd.Series, choice: Choice) -> str:
     return f"{after}, {numbers} {of}: no “{_words(choice.end)}” so far ({n})."
 
 
-def _ratio_sentence(line: pd.Series, choice: Choice) -> str:
+def _ratio_sentence(line: pd.Series, choice: Churn) -> str:
     ratio, low, high = (float(line[f"hazard_ratio{side}"]) for side in ("", "_low", "_high"))
     what = "leave" if choice.start else f"reach “{_words(choice.end)}”"
-    counted = any(c.name == line["covariate"] and c.count for c in choice.covariates)
+    counted = any(c.name == line["covariate"] and c.kind == "count" for c in choice.covariates)
     who = f"Each further “{line['label']}” by day" if counted else f"People with “{line['label']}” by day"
     verb = f"goes with people who {what}" if counted else what
     speed = f"{ratio:.1f} times as fast ({low:.1f}–{high:.1f})"
