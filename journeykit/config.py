@@ -11,11 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from journeykit.config_attribution import Attribution
 from journeykit.config_base import Duration, Limit, Name, Names, Part, Zone, fits
+from journeykit.config_changes import Action, Change, Series, Watch
 from journeykit.config_churn import Churn, Covariate
+from journeykit.config_experiments import Amendment, Decision, Experiment, Metric
 from journeykit.config_funnels import Funnel
 from journeykit.config_plans import Plan
-from journeykit.config_questions import Attribution, Experiment, Metric
 from journeykit.config_sources import Emit, Rule, Scale, Source, Stops, Time
 from journeykit.config_steps import Step
 from journeykit.durations import seconds
@@ -23,9 +25,13 @@ from journeykit.errors import JourneyError, nearest
 from journeykit.problems import say
 
 __all__ = [
+    "Action",
+    "Amendment",
     "Attribution",
+    "Change",
     "Churn",
     "Covariate",
+    "Decision",
     "Emit",
     "Experiment",
     "Funnel",
@@ -37,6 +43,7 @@ __all__ = [
     "Privacy",
     "Rule",
     "Scale",
+    "Series",
     "Sessions",
     "Source",
     "Stage",
@@ -45,6 +52,7 @@ __all__ = [
     "Study",
     "StudyPart",
     "Time",
+    "Watch",
     "load",
     "parse",
     "presets",
@@ -240,7 +248,13 @@ class Study(Part):
     churn: Churn | None = None
     """What it means to leave. Without it, 07_churn is skipped."""
     experiments: list[Experiment] = []
-    """Tests, declared before they are read. Without any, 08_experiment is skipped."""
+    """Tests, declared before they are read. Without any, and without `[[changes]]`, 08_experiment is skipped."""
+    changes: list[Change] = []
+    """Releases and campaigns that everybody met at once; 08_experiment estimates what they did."""
+    actions: list[Action] = []
+    """What was done about findings, with what it was expected to bring; each later run shows what came of it."""
+    watch: Watch = Watch()
+    """The numbers that are watched from run to run."""
     privacy: Privacy = Privacy()
     """What must not be seen in a report."""
     chapters: dict[str, dict[str, str | int | float | bool]] = {}

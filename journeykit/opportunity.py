@@ -13,9 +13,9 @@ from statsmodels.stats.proportion import proportion_effectsize
 from journeykit import config as _config
 from journeykit import shrinkage, stats
 from journeykit.errors import JourneyError
+from journeykit.experiments.power import DETECTED
 from journeykit.funnels import NO_FUNNEL, Reached
 from journeykit.opportunity_cells import Cells, Group, cells_of
-from journeykit.power import DETECTED
 
 DRAWS = 1_000
 SEED = 20_250_101

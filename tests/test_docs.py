@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 import tomllib
 from pathlib import Path
@@ -10,17 +12,8 @@ import click
 import narwhals as nw
 import pytest
 
-from journeykit import (
-    cli,
-    config,
-    config_churn,
-    config_fields,
-    config_questions,
-    config_sources,
-    engine,
-    events,
-    reference,
-)
+import journeykit
+from journeykit import cli, config, engine, events, reference
 from journeykit.config import Part, Study
 from journeykit.errors import JourneyError
 from journeykit.study import OpenStudy
@@ -31,6 +24,11 @@ CODEBOOK = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
 SAMPLE = (ROOT / "data" / "laptop_store" / "journey.toml").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 SMALLEST = next(text for language, text in BLOCKS if language == "toml")
+MODULES = [
+    importlib.import_module(f"journeykit.{found.name}")
+    for found in pkgutil.iter_modules(journeykit.__path__)
+    if found.name.startswith("config")
+]
 MODELS = list(dict.fromkeys(model for model, _ in reference._parts(Study, "")))
 
 
@@ -61,7 +59,7 @@ def test_every_key_says_what_follows_from_it(model: type[Part]) -> None:
 def test_the_reference_covers_every_model_of_journey_toml() -> None:
     declared = {
         found
-        for module in (config, config_churn, config_fields, config_questions, config_sources)
+        for module in MODULES
         for found in vars(module).values()
         if isinstance(found, type) and issubclass(found, Part) and found is not Part
     }

@@ -31,7 +31,6 @@ from journeykit import (
     dwell,
     engine,
     events,
-    exposure,
     flows,
     friction,
     funnel_modes,
@@ -62,6 +61,7 @@ from journeykit import (
 from journeykit.churn import covariates, spells
 from journeykit.engine import files
 from journeykit.errors import JourneyError
+from journeykit.experiments import units
 from tests.conftest import ROOT
 
 HERE = "local[2]"
@@ -537,8 +537,8 @@ ANSWERS: dict[str, Callable[[Any, Any], Any]] = {
         covariates=[config.Covariate(name="asked", events="ask", without="buy 🙂", kind="count")],
         landmark="1m",
     ),
-    "exposed": lambda t, j: exposure.exposure_check(t, experiment=TEST, as_of=END),
-    "units": lambda t, j: exposure.units(t, experiment=TEST, as_of=END),
+    "exposed": lambda t, j: units.exposure_check(t, experiment=TEST, as_of=END),
+    "units": lambda t, j: units.units(t, experiment=TEST, as_of=END),
 }
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from journeykit import present
-from journeykit.effects import ANSWERS_DIFFER
+from journeykit.experiments.effects import ANSWERS_DIFFER
 from journeykit.plots import theme
 
 ROWS = 12

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from journeykit import present
-from journeykit.experiments import NO_VERDICT, SHIP, STOP, UNCLEAR, change, difference
+from journeykit.experiments.decision import NO_VERDICT, SHIP, STOP, UNCLEAR
+from journeykit.experiments.words import change, difference
 from journeykit.findings import Finding
 
 CHAPTER = "08_experiment"

@@ -14,7 +14,8 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 
 from journeykit.config import Experiment, Metric
 from journeykit.errors import JourneyError, require_columns
-from journeykit.exposure import COVARIATE, RESPONSE_LIMIT, check_arms, ready, response_check, split_check
+from journeykit.experiments.trust import RESPONSE_LIMIT, response_check, split_check
+from journeykit.experiments.units import COVARIATE, check_arms, ready
 from journeykit.stats import not_enough
 
 MINIMUM = 30  # people per arm; below it, Student's t on skewed counts keeps no error rate

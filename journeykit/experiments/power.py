@@ -10,9 +10,9 @@ from scipy import stats as _stats
 from statsmodels.stats.proportion import proportion_effectsize
 
 from journeykit.config import Experiment, Metric, seconds
-from journeykit.effects import MINIMUM, compared, labels, why_not
 from journeykit.errors import JourneyError, require_columns
-from journeykit.exposure import ready
+from journeykit.experiments.effects import MINIMUM, compared, labels, why_not
+from journeykit.experiments.units import ready
 from journeykit.stats import not_enough
 
 # Two-sided 5 %, power 80 %: the distance, in standard errors, that a test detects four times out of five. Closed form,

@@ -1,55 +1,24 @@
-"""What to do about an experiment: the rules of the decision, and all declared experiments at once."""
+"""What to do about an experiment, by rules that were fixed before its result was known."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from journeykit import present
 from journeykit.config import Experiment, Metric
-from journeykit.effects import ANSWERS_DIFFER, EFFECTS, MINIMUM, effects
-from journeykit.errors import JourneyError, nearest
-from journeykit.exposure import exposure_check, response_check, split_check, units
-from journeykit.power import POWER, power
-from journeykit.stats import not_enough, reason_of
-
-__all__ = [
-    "Results",
-    "all_experiments",
-    "change",
-    "comparison",
-    "cuped",
-    "difference",
-    "effects",
-    "exposure_check",
-    "power",
-    "response_check",
-    "split_check",
-    "units",
-    "verdict",
-]
+from journeykit.experiments.effects import ANSWERS_DIFFER
+from journeykit.experiments.words import chance, change, difference
+from journeykit.stats import reason_of
 
 NO_VERDICT, SHIP, STOP, UNCLEAR = "no verdict", "ship", "do not ship", "no difference shown"
 VERDICT = (
     *("experiment", "decision", "sentence", "owner", "reason", "arm", "metric", "role", "better", "unit", "n"),
     *("effect", "effect_low", "effect_high", "p_value"),
 )
-
-
-class Results(NamedTuple):
-    """The tables of all experiments, one under the other; see the function of the same name for the columns."""
-
-    exposure: pd.DataFrame
-    split: pd.DataFrame
-    response: pd.DataFrame
-    effects: pd.DataFrame
-    power: pd.DataFrame
-    verdict: pd.DataFrame
-    left_out: pd.DataFrame  # one row per comparison that could not be made: experiment, reason
 
 
 def verdict(split: pd.DataFrame, effects: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
@@ -82,88 +51,6 @@ def verdict(split: pd.DataFrame, effects: pd.DataFrame, experiment: Experiment) 
     # The first of the best decision; among arms to ship, the one with the largest gain.
     rows.sort(key=lambda row: (order.index(row["decision"].iloc[0]), -_gain(row)))
     return rows[0]
-
-
-def all_experiments(
-    touches: Any,
-    *,
-    experiments: Iterable[Experiment],
-    as_of: pd.Timestamp,
-    only: str = "",
-    currency: str = "",
-    min_n: int = MINIMUM,
-) -> Results:
-    """Return every table of every declared experiment, or of the one called `only`.
-
-    Raises:
-        JourneyError: no experiment is called `only`; and whatever `units` and `effects` raise.
-    """
-    declared = list(experiments)
-    names = [experiment.name for experiment in declared]
-    if only and only not in names:
-        raise JourneyError(
-            f"experiment: {only!r} is not declared in journey.toml.{nearest(only, names)} "
-            f'Declared: {", ".join(names) or "none"}. Choose one of them, or "" for all.'
-        )
-    chosen = [experiment for experiment in declared if only in ("", experiment.name)]
-    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in Results._fields}
-    for experiment in chosen:
-        people = units(touches, experiment=experiment, as_of=as_of)
-        split = split_check(people, planned=experiment.arms)
-        found = effects(people, experiment=experiment, currency=currency, min_n=min_n)
-        parts["exposure"].append(exposure_check(touches, experiment=experiment, as_of=as_of))
-        parts["split"].append(_named(split, experiment.label))
-        parts["response"].append(response_check(people, experiment=experiment))
-        parts["effects"].append(found)
-        parts["power"].append(power(people, experiment=experiment, currency=currency, min_n=min_n))
-        parts["verdict"].append(verdict(split, found, experiment))
-        reasons = [reason_of(found).removeprefix(f"{experiment.name}: ")] if found.empty else found.attrs["left_out"]
-        noted = pd.DataFrame({"experiment": experiment.label, "reason": reasons})
-        nothing = not_enough(list(noted.columns), "every declared metric was compared, so nothing is left out")
-        parts["left_out"].append(noted if reasons else nothing)
-    columns = {"effects": EFFECTS, "power": POWER, "verdict": VERDICT}
-    return Results(**{name: _stacked(tables, columns.get(name, ("experiment",))) for name, tables in parts.items()})
-
-
-def comparison(effects: pd.DataFrame) -> pd.DataFrame:
-    """Return the plain comparison out of the table of `effects`: the same rows, without the columns of CUPED."""
-    return _without(effects, [name for name in effects.columns if name.startswith("cuped") or name == "method"])
-
-
-def cuped(effects: pd.DataFrame) -> pd.DataFrame:
-    """Return the plain effect beside CUPED's out of the table of `effects`; one row per comparison that has both."""
-    keep = ["experiment", "metric", "arm", "unit", "effect", "effect_low", "effect_high"]
-    keep += [name for name in effects.columns if name.startswith("cuped")]
-    table = _without(effects, [name for name in effects.columns if name not in keep])
-    found = table.loc[table["cuped_effect"].notna()].reset_index(drop=True)
-    if len(effects) and found.empty:
-        return not_enough(keep, "not enough data: too few conversions, or nothing is known from before the exposure")
-    return found if len(found) else table
-
-
-def difference(value: float, unit: str, sign: bool = True) -> str:
-    """Return a difference of means with its unit: shares in percentage points.
-
-    >>> difference(0.0184, "share"), difference(-2.5, "EUR"), difference(0.05, "events", sign=False)
-    ('+1.8 percentage points', '−EUR 2.50 per person', '0.050 events per person')
-    """
-    if present.missing(value):
-        return present.NONE
-    mark = "−" if value < 0 else "+" if sign else ""
-    size = abs(value)
-    if unit == "share":
-        return f"{mark}{present.number(100 * size, 1)} percentage points"
-    if unit in ("score", "events"):
-        return f"{mark}{present.number(size, 3)} {'events per person' if unit == 'events' else 'on the scale 0–1'}"
-    return f"{mark}{unit} {present.number(size, 2)} per person"
-
-
-def change(row: dict[Any, Any]) -> str:
-    """Return an effect with its interval and p-value as text, from one row of the table of `effects`."""
-    interval = " to ".join(difference(row[f"effect_{side}"], row["unit"]).split(" ")[0] for side in ("low", "high"))
-    if row["unit"] not in ("share", "score", "events"):
-        interval = f"{difference(row['effect_low'], row['unit'])} to {difference(row['effect_high'], row['unit'])}"
-    return f"{difference(row['effect'], row['unit'])} (95 % interval {interval}; p {_p(row['p_value'])})"
 
 
 def _decide(rows: pd.DataFrame, arm: str, experiment: Experiment) -> pd.DataFrame:
@@ -234,13 +121,9 @@ def _broken(split: pd.DataFrame) -> str:
     worst: Any = split.loc[(split["share"] - split["planned_share"]).abs().idxmax()]
     return (
         f"No verdict: the split is broken. {present.share(worst['share'])} of {present.count(split['n'].sum())} people "
-        f"are in {worst['arm']} instead of {present.share(worst['planned_share'])} (p {_p(worst['p_value'])}), so any "
-        "difference may come from who is missing."
+        f"are in {worst['arm']} instead of {present.share(worst['planned_share'])} (p {chance(worst['p_value'])}), so "
+        "any difference may come from who is missing."
     )
-
-
-def _p(p_value: float) -> str:
-    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
 
 
 def _reason_of(split: pd.DataFrame, effects: pd.DataFrame, experiment: Experiment) -> str:
@@ -269,28 +152,3 @@ def _row(experiment: Experiment, decision: str, sentence: str, row: dict[Any, An
         "owner": experiment.owner,
     }
     return pd.DataFrame([values])[list(VERDICT)]
-
-
-def _named(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    if table.empty:
-        return not_enough(["experiment", *table.columns], f"{name}: {reason_of(table)}")
-    named = table.copy()
-    named.insert(0, "experiment", name)
-    return named
-
-
-def _without(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    rest = table.drop(columns=columns)
-    rest.attrs = dict(table.attrs)
-    return rest
-
-
-def _stacked(tables: list[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
-    """Put tables under each other; when all are empty, the reasons are kept."""
-    full = [table for table in tables if len(table)]
-    if full:
-        return pd.concat(full, ignore_index=True)
-    reasons = "; ".join(dict.fromkeys(reason_of(table) for table in tables if "reason" in table.attrs))
-    return not_enough(
-        list(tables[0].columns) if tables else list(columns), reasons or "no experiment is declared in journey.toml"
-    )
