@@ -15,7 +15,7 @@ import pandas as pd
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 
-from journeykit import figures, findings, present, study
+from journeykit import earlier, figures, findings, present, study
 from journeykit.errors import JourneyError
 from journeykit.needs import skip_reason
 from journeykit.plots import theme
@@ -138,6 +138,14 @@ class Chapter:
         shown = present.table(_narrowed(table, columns), limit, self.currency) if limit else ""
         shown += f'<p class="rest">{rest}</p>' if len(table) > limit else ""
         display({"text/html": shown, "text/plain": f"<table {name}: {len(table)} rows>"}, raw=True)
+
+    def earlier(self, name: str, *, same_data: bool = False) -> list[pd.DataFrame]:
+        """Return a table of this chapter as earlier runs left it, the earliest first; see `earlier.tables`.
+
+        Runs of the same data are no earlier ones, unless `same_data` asks for them too.
+        """
+        before = None if same_data else self.as_of
+        return earlier.tables(self.run_dir.parent, f"{self.name}__{name}.csv", before)
 
     def say(self, text: str) -> None:
         """Show a computed sentence; data in it cannot become markup."""
