@@ -23,7 +23,7 @@ def tables(home: Path, file: str, before: pd.Timestamp | None = None) -> list[pd
     found: list[tuple[str, pd.DataFrame]] = []
     for path in sorted(home.glob("[0-9]*/run.json")):
         told, table = _facts(path), path.parent / "tables" / file
-        end = pd.to_datetime(told.get("as_of"), utc=True, errors="coerce")
+        end = pd.to_datetime(str(told.get("as_of")), utc=True, errors="coerce")
         if told.get("status") != "passed" or pd.isna(end) or not table.exists():
             continue
         end = end.tz_localize(None)
