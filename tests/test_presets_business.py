@@ -667,6 +667,28 @@ def test_stripe_subscriptions_are_read_as_the_api_gives_them(tmp_path: Path) -> 
     assert found.counts() == (1, 0, 0, 1)
 
 
+def test_why_a_stripe_subscription_ended_is_kept_and_own_reasons_win(tmp_path: Path) -> None:
+    details = {"reason": "cancellation_requested", "feedback": "too_expensive", "comment": None}
+    subscription = {
+        "id": "sub_1", "livemode": True, "customer": "cus_1", "status": "canceled", "plan": {"amount": 990},
+        "start_date": 1741000000, "canceled_at": 1743000000, "ended_at": 1744000000, "cancellation_details": details,
+    }  # fmt: skip
+    moved = {**subscription, "id": "sub_2", "metadata": {"cancellation_reason": "moved"}}
+    found = ingest(tmp_path, "stripe_subscriptions", {"1.json": json.dumps({"data": [subscription, moved]})})
+    kept = [json.loads(text) for text in found.events.sort_values(["source_row", "event"])["properties"]]
+    assert [one["cancellation_reason"] for one in kept[::3]] == ["cancellation_requested", "moved"]
+    assert {one["cancellation_feedback"] for one in kept} == {"too_expensive"}
+
+
+def test_a_column_says_why_a_stripe_subscription_ended(tmp_path: Path) -> None:
+    table = rows(
+        "id,customer_email,start_date,canceled_at,ended_at,status,plan_amount,cancellation_reason",
+        "sub_1,ada@example.com,1741000000,1743000000,1744000000,canceled,1290,payment_failed",
+    )
+    found = ingest(tmp_path, "stripe_subscriptions", {"subscriptions.csv": table})
+    assert {json.loads(text)["cancellation_reason"] for text in found.events["properties"]} == {"payment_failed"}
+
+
 def test_records_of_a_preset_are_switched_off_for_a_bare_list(tmp_path: Path) -> None:
     subscription = {
         "id": "sub_1",

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from lifelines import CoxPHFitter
-from scipy.stats import chisquare
+from scipy.stats import chi2_contingency, chisquare
 
 from journeykit import config
 from journeykit.errors import JourneyError
@@ -178,6 +178,17 @@ def test_hazard_ratios_are_recovered(told: dict[str, Any]) -> None:
     for name, ratio in ratios.items():
         low, high = np.exp(found.loc[name])
         assert low < ratio < high, name
+
+
+def test_reasons_of_cancellation_are_planted_alike_for_all(told: dict[str, Any]) -> None:
+    plans = pd.read_csv(STUDY / "truth" / "care_plans.csv")
+    assert (plans["reason"].notna() == plans["ended_at"].notna()).all()
+    shares = told["planted"]["cancel_reason_shares"]
+    counts = plans["reason"].value_counts()
+    assert counts.to_dict() == told["care_plans_cancelled_by_reason_n"]
+    assert chisquare(counts[list(shares)], counts.sum() * np.array(list(shares.values()))).pvalue > 0.01
+    for name in told["planted"]["hazard_ratios"]:
+        assert chi2_contingency(pd.crosstab(plans[name], plans["reason"])).pvalue > 0.01, name
 
 
 def test_release_raises_completion_on_top_of_a_weekly_cycle(told: dict[str, Any]) -> None:

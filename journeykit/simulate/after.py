@@ -27,7 +27,7 @@ class After:
 
     orders: all orders, laptops first in the order of story.orders. deliveries: one row per delivered laptop.
     setups: row, at, order. tickets: row, opened, solved, kind (delivery, product, addons, later, chat).
-    plans: one row per care plan, with the covariates as known on day 30.
+    plans: one row per care plan, with the covariates as known on day 30; `reason` is "" where it did not end.
     """
 
     orders: pd.DataFrame
@@ -216,7 +216,10 @@ def _care_plans(
     ended = seconds(started + (np.minimum(days, 3650) * DAY).astype(np.int64)) + MINUTE
     ended = np.where(ended < END, ended, NEVER)
     asked = np.maximum(started + 30 * SECOND, ended - rng.integers(3600, 10 * 86400, len(row)) * SECOND)
+    # A stream of its own: reasons change nothing else that is drawn.
+    why = rng.spawn(1)[0].choice(list(PLAN.cancel_reason_shares), len(row), p=list(PLAN.cancel_reason_shares.values()))
     plans = pd.DataFrame({"row": row, "started": started, "asked": np.where(ended < END, asked, NEVER), "ended": ended})
+    plans = plans.assign(reason=np.where(ended < END, why, ""))
     return plans.assign(**covariates).sort_values(["started", "row"], ignore_index=True)
 
 

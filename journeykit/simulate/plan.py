@@ -113,6 +113,10 @@ class Plan:
     hazard_ratios: dict[str, float] = field(
         default_factory=lambda: {"late_delivery": 1.8, "unresolved_ticket": 2.4, "setup_done": 0.7}
     )
+    # why a plan is cancelled: the same shares whoever it is and whenever, so that every reason has the ratios above
+    cancel_reason_shares: dict[str, float] = field(
+        default_factory=lambda: {"cancellation_requested": 0.66, "payment_failed": 0.22, "moved": 0.12}
+    )
     # an account shows who it is: in so many visits people with one are logged in
     account_intercept: float = 1.1
     account_engagement: float = 0.6

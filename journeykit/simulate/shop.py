@@ -164,6 +164,7 @@ def stripe(rng: np.random.Generator, people: pd.DataFrame, after: After) -> Expo
             "plan_amount": 1290,
             "currency": "eur",
             "livemode": "true",
+            "cancellation_reason": plans["reason"],
         }
     )
     tests = some(rng, np.ones(size, bool), n, 6)

@@ -69,6 +69,9 @@ def facts(
         "accessory_orders_n": int(((after.orders["kind"] == "accessory") & after.orders["happens"]).sum()),
         "care_plans_n": len(after.plans),
         "care_plans_cancelled_n": int((after.plans["ended"] < END).sum()),
+        "care_plans_cancelled_by_reason_n": {
+            reason: int((after.plans["reason"] == reason).sum()) for reason in PLAN.cancel_reason_shares
+        },
         "deliveries_n": int((after.deliveries["delivered"] < END).sum()),
         "deliveries_late_n": int((after.deliveries["late"] & (after.deliveries["delivered"] < END)).sum()),
         "events_n": dict(zip(names.tolist(), numbers.tolist(), strict=True)),
@@ -193,13 +196,14 @@ def person_table(people: pd.DataFrame, story: Story) -> pd.DataFrame:
 
 
 def plan_table(people: pd.DataFrame, after: After) -> pd.DataFrame:
-    """Return one row per care plan: person, start, end (empty = still active), covariates as known on day 30."""
+    """Return one row per care plan: person, start, end and reason (empty = still active), covariates as of day 30."""
     plans = after.plans
     return pd.DataFrame(
         {
             "person": people["person"].to_numpy()[plans["row"]],
             "started_at": iso(plans["started"].to_numpy()),
             "ended_at": iso(plans["ended"].to_numpy()),
+            "reason": plans["reason"],
             **{name: plans[name].astype(int) for name in PLAN.hazard_ratios},
         }
     )
