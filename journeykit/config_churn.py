@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from journeykit.config_base import Duration, Name, Names, Part
 from journeykit.durations import seconds
+from journeykit.errors import nearest
 
 
 class Covariate(Part):
@@ -20,11 +22,11 @@ class Covariate(Part):
     """Name in tables and configuration."""
     kind: Literal["any", "count", "category", "satisfaction", "poor", "detours"] = "any"
     """`any`: whether there was one of `events`; `count`: how many; `category`: the last known value of `column`;
-    `satisfaction`: the mean answer so far, missing where nobody asked or answered; `poor`: how many moments were poor,
-    answers below `poor_below` and `events`; `detours`: how often the person came back to a touchpoint left before."""
+    `satisfaction`: the mean answer so far, missing where nobody asked or answered; `poor`: how many answers were below
+    `poor_below`, and how many of `events`; `detours`: how often the person came back to a touchpoint left before."""
     events: Names = []
-    """Events that are counted (`any`, `count`, `poor`); for `satisfaction` and `poor`, answers of these events only,
-    `[]` is all."""
+    """Events that are counted (`any`, `count`), or poor in themselves (`poor`). For `satisfaction`, answers of these
+    events only; `[]` is all."""
     without: Names = []
     """Each of these takes one away: a ticket that was solved is not unresolved. For `any` and `count`."""
     column: str = ""
@@ -101,8 +103,25 @@ class Churn(Part):
     """`true`: the Journey Score multiplies by who stays a customer after a stage, in place of who moves on from it."""
     covariates: list[Covariate] = []
     """What may go with leaving; each becomes a line of the Cox model, a `category` one line a value."""
+    predict: Names = []
+    """Names of the covariates that the forecast learns from; each one that says nothing makes it worse. `[]` is all."""
     value: Value = Value()
     """What a customer is worth."""
+
+    def forecast(self) -> Churn:
+        """Return the same with the covariates of `predict` only."""
+        chosen = [covariate for covariate in self.covariates if covariate.name in self.predict]
+        return self.model_copy(update={"covariates": chosen}) if self.predict else self
+
+    @field_validator("observed_from")
+    @classmethod
+    def _is_a_date(cls, text: str) -> str:
+        if text:
+            try:
+                datetime.fromisoformat(text)
+            except ValueError:
+                raise ValueError(f'{text!r} is not a date. Write it as "2025-01-31".') from None
+        return text
 
     @property
     def landmark_days(self) -> float:
@@ -131,6 +150,12 @@ class Churn(Part):
             raise ValueError('kind = "inactivity" needs activity; name the events that show that a person is there')
         if self.kind == "inactivity" and self.end:
             raise ValueError('end belongs to kind = "contract"; with inactivity, leaving is a silence')
+        named = [covariate.name for covariate in self.covariates]
+        for name in self.predict:
+            if name not in named:
+                raise ValueError(f"predict: {name!r} is no covariate.{nearest(name, named)}")
+        if self.kind == "inactivity" and self.reasons:
+            raise ValueError('reasons belong to kind = "contract"; a silence has none')
         if self.kind == "contract" and (self.activity or self.quiet):
             raise ValueError('activity and quiet belong to kind = "inactivity"')
         return self

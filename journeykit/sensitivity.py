@@ -190,7 +190,8 @@ def headline(touches: Any, study: OpenStudy) -> pd.DataFrame:
             rows.append(("Median time to convert", "days", *bounds, int(first["converted_n"])))
     if plan.churn:
         chosen = choice.choose(plan.churn)
-        stays = spells.spells(table, start=chosen.start, end=chosen.end, as_of=as_of)
+        # Why somebody left does not matter here, and what says so may not be among the columns.
+        stays = spells.of(table, chosen.model_copy(update={"reasons": {}}), as_of=as_of)
         curve = curves.survival_curve(stays, times=[chosen.horizon_days]) if len(stays) else stays
         if len(curve):
             last = curve.iloc[-1]

@@ -25,8 +25,9 @@ def named_events(plan: Study) -> Iterator[tuple[str, str]]:
         yield "attribution.conversion", event
     yield from ((where, step) for kind, where, step in _steps(plan) if kind == "event")
     if plan.churn:
-        yield from (("churn.start", event) for event in plan.churn.start)
-        yield from (("churn.end", event) for event in plan.churn.end)
+        for key in ("start", "end", "activity"):
+            yield from ((f"churn.{key}", event) for event in getattr(plan.churn, key))
+        yield from (("churn.value.orders", event) for event in plan.churn.value.orders)
         for covariate in plan.churn.covariates:
             names = [*covariate.events, *covariate.without]
             yield from ((f"churn.covariates.{covariate.name}", event) for event in names)

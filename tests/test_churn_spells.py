@@ -1,4 +1,4 @@
-"""Churn: stays, curves, covariates at a landmark, the Cox model and its test on later customers."""
+"""Churn: stays, late entry, curves, restricted means, segments, leaving over tenure, and what is said of them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from lifelines.datasets import load_lung, load_rossi
+from lifelines import KaplanMeierFitter
+from lifelines.datasets import load_lung, load_waltons
+from scipy.stats import norm
 
 from journeykit import config, stats
 from journeykit.churn import choice, compare, curves, hazard, spells
 from journeykit.errors import JourneyError
 from journeykit.plots import churn as plots
 from journeykit.readings import churn as readings
+from journeykit.readings import churn_findings
 from tests.conftest import START, make_log
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 LATE = config.Covariate(name="late", events="delivery_late")
-TICKET = config.Covariate(name="unresolved", events="ticket_opened", without="ticket_solved", label="unresolved ticket")
-
-
-def names(*columns: str) -> list[config.Covariate]:
-    return [config.Covariate(name=column, events="none") for column in columns]
 
 
 def lung() -> pd.DataFrame:
@@ -35,10 +33,6 @@ def lung() -> pd.DataFrame:
         ended=table["status"].astype(int),
         segment=np.where(table["sex"] == 2, "women", "men"),
     )
-
-
-def rossi() -> pd.DataFrame:
-    return load_rossi().rename(columns={"week": "duration_days", "arrest": "ended"})
 
 
 def people(n: int, ratio: float = 2.0, seed: int = 0, share: float = 0.5) -> pd.DataFrame:
@@ -260,7 +254,7 @@ def test_leaving_by_tenure() -> None:
     assert ((shares["leaving_share_low"] < 0.2592) & (shares["leaving_share_high"] > 0.2592)).sum() >= 5
 
 
-# covariates
+# nothing, everything, nobody
 
 
 def _no_spells() -> pd.DataFrame:
@@ -312,9 +306,9 @@ def test_readings_of_nothing_say_nothing() -> None:
     chosen = choice.choose(config.Churn(start="a", end="b"))
     none = stats.not_enough([], "none")
     assert readings.people(none, chosen) == readings.survival(none, chosen) == readings.median(none) == ""
-    assert readings.leaving(none, chosen) == readings.segments(none) == readings.ratios(none, chosen) == ""
-    assert readings.assumption(none) == readings.days_kept(none) == readings.forecast(none) == readings.note(none) == ""
-    assert readings.findings(none, none, none, chosen) == []
+    assert readings.losses(none, chosen) == readings.segments(none) == readings.adjusted(none, ["x"]) == ""
+    assert readings.reasons(none) == readings.note(none) == ""
+    assert churn_findings.findings(none, none, none, none, chosen) == []
     first = choice.choose(config.Churn(start=[], end="purchase"))
     said = readings.survival(curves.survival_curve(people(300)), first)
     assert "have not yet reached “purchase”" in said
@@ -348,10 +342,327 @@ def test_segments_that_do_not_differ_are_not_ranked() -> None:
     assert "stay 4.5 days less on average" in readings.segments(table)
 
 
-def test_a_ratio_below_one_is_told_as_slower() -> None:
-    chosen = choice.choose(config.Churn(start=["on"], end=["off"]))
-    row = {"covariate": "c", "label": "Set-up", "hazard_ratio": 0.6, "hazard_ratio_low": 0.45, "p_value": 0.001}
-    row |= {"hazard_ratio_high": 0.8, "n": 200, "people_with_n": 90, "events_n": 50, "proportionality_p_value": 0.5}
-    text = readings.ratios(pd.DataFrame([row]), chosen)
-    assert "leave 40 % more slowly (hazard ratio 0.60, 0.45–0.80)" in text
-    assert "covariate" not in readings.shown(pd.DataFrame([row, row]))
+# what leaving is: reasons, late entry, the table of both kinds
+
+
+REASONS = {"Payment": {"properties.why": ["card"]}, "Moved": {"properties.why": ["moved", "card"], "channel": ["app"]}}
+
+
+def test_the_reason_is_the_first_that_fits_the_end_event() -> None:
+    log = make_log(
+        "u1: join@0d left@4d left@5d | u2: join@0d left@4d/app | u3: join@0d left@1d/app | u4: join@0d left@2d "
+        "| u5: join@0d"
+    )
+    log["properties"] = None
+    ends = log.index[log["event"] == "left"]
+    for place, text in zip(ends, ["card", "moved", "moved", "card", "moved"], strict=True):
+        log.loc[place, "properties"] = json.dumps({"why": text})
+    plan = config.Churn(start="join", end="left", reasons=REASONS)
+    found = spells.of(log, plan, as_of="2025-01-11")
+    assert tuple(found.columns) == spells.SPELL_COLUMNS
+    # u1's second end does not count; u4 moved, but not by app, so that no reason holds.
+    assert found["reason"].tolist() == ["Payment", "Moved", "Payment", "other", ""]
+    assert spells.of(log, plan.model_copy(update={"reasons": {}}), as_of="2025-01-11")["reason"].tolist() == [
+        *["left"] * 4,
+        "",
+    ]
+    with pytest.raises(JourneyError, match="chanel"):
+        spells.of(log, plan.model_copy(update={"reasons": {"x": {"chanel": ["app"]}}}), as_of="2025-01-11")
+
+
+def test_late_entry_by_hand() -> None:
+    log = make_log(
+        "u1: join@0d left@2d | u2: join@0d left@8d | u3: join@1d | u4: join@6d left@7d | u5: join@0d left@5d "
+        "| u6: join@5d"
+    )
+    plan = config.Churn(start="join", end="left", observed_from="2025-01-06")
+    found = spells.of(log, plan, as_of="2025-01-11")
+    # u1 had left before, u5 on the very moment: nobody could have seen them there later. u6 starts with the record.
+    assert found["person_id"].tolist() == [2, 3, 4, 6]
+    assert found["entered_days"].tolist() == [5.0, 4.0, 0.0, 0.0]
+    assert found["duration_days"].tolist() == [8.0, 9.0, 1.0, 5.0]
+    assert found["ended"].tolist() == [1, 0, 1, 0]
+    assert found.attrs["until"] == pd.Timestamp("2025-01-11")
+    assert "Left out: 2 people who had left before 2025-01-06," in found.attrs["note"]
+    assert "Counted from 2025-01-06 on only: 2 people who started before it." in found.attrs["note"]
+    nobody = spells.of(log, plan.model_copy(update={"observed_from": "2026-01-01"}), as_of="2025-01-11")
+    assert nobody.empty
+    assert "n = 0 people" in nobody.attrs["reason"]
+    with pytest.raises(JourneyError, match=r"churn\.observed_from: 'soon' is not a date"):
+        spells.of(log, plan.model_copy(update={"observed_from": "soon"}), as_of="2025-01-11")
+
+
+def truncated(n: int = 6000, seed: int = 3) -> pd.DataFrame:
+    """Stays of which half came under observation late: only those still there by then are known. S(60) = exp(−0.5)."""
+    rng = np.random.default_rng(seed)
+    life, entered = rng.exponential(120, n), np.where(rng.random(n) < 0.5, rng.uniform(0, 200, n), 0.0)
+    table = pd.DataFrame({"entered_days": entered, "duration_days": np.minimum(life, 300.0), "ended": (life < 300) * 1})
+    return table[life > entered].reset_index(drop=True)
+
+
+def test_late_entry_ignored_makes_people_look_loyal() -> None:
+    table, truth = truncated(), np.exp(-0.5)
+    curve = curves.survival_curve(table, times=[60]).iloc[0]
+    ignored = curves.survival_curve(table.drop(columns="entered_days"), times=[60]).iloc[0]
+    assert curve["survival_share_low"] < truth < curve["survival_share_high"]
+    assert ignored["survival_share_low"] > truth + 0.05
+    assert curve["at_risk_n"] == ((table["entered_days"] < 60) & (table["duration_days"] >= 60)).sum()
+    assert ignored["at_risk_n"] > curve["at_risk_n"]
+    truth = 120 * (1 - np.exp(-100 / 120))
+    mean = curves.restricted_mean(table, 100).iloc[0]
+    assert mean["restricted_mean_days_low"] < truth < mean["restricted_mean_days_high"]
+    assert curves.restricted_mean(table.drop(columns="entered_days"), 100)["restricted_mean_days_low"].iloc[0] > truth
+    middle = curves.median_table(table).iloc[0]
+    assert middle["median_days_low"] < 120 * np.log(2) < middle["median_days_high"]
+    shares = hazard.leaving_by_tenure(table, horizon=180)
+    truth = 1 - np.exp(-30 / 120)
+    assert ((shares["leaving_share_low"] < truth) & (truth < shares["leaving_share_high"])).all()
+
+
+def test_late_entry_agrees_with_lifelines() -> None:
+    table = truncated(500)
+    fit = KaplanMeierFitter().fit(table["duration_days"], table["ended"], entry=table["entered_days"])
+    days = [10, 60, 150, 250]
+    found = curves.survival_curve(table, times=days, min_n=5)
+    assert found["survival_share"].tolist() == pytest.approx(fit.survival_function_at_times(days).tolist(), abs=1e-12)
+    bounds = fit.confidence_interval_survival_function_
+    for day, low, high in zip(days, found["survival_share_low"], found["survival_share_high"], strict=True):
+        expected = bounds.iloc[bounds.index.searchsorted(day, side="right") - 1].tolist()
+        assert [low, high] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_few_early_people_do_not_drag_the_curve_to_zero() -> None:
+    late = pd.DataFrame(
+        {"entered_days": np.linspace(40, 50, 80), "duration_days": np.linspace(60, 200, 80), "ended": 1}
+    )
+    early = pd.DataFrame({"entered_days": 0.0, "duration_days": [5.0, 9.0], "ended": 1})  # alone at risk: S(9) = 0
+    table = pd.concat([early, late], ignore_index=True)
+    curve = curves.survival_curve(table)
+    assert curve.attrs["from_day"] == curve["day"].iloc[0] == 43  # the 20th of them entered on day 42.4
+    assert curve["survival_share"].iloc[0] == 1
+    assert curve["survival_share"].min() > 0
+    assert (
+        "Too few people were seen from their start: the figures are of those still there on day 43."
+        in curve.attrs["note"]
+    )
+    chosen = choice.choose(config.Churn(start="join", end="left"))
+    assert "The curve begins on day 43" in readings.survival(curve, chosen)
+    assert hazard.leaving_by_tenure(table)["from_day"].iloc[0] == 30
+    assert curves.survival_curve(table, times=[5, 9]).attrs["reason"].startswith("not enough data")
+
+
+def test_the_log_rank_test_respects_late_entry() -> None:
+    rejected, ignored = 0, 0
+    for seed in range(60):
+        table = truncated(300, seed)
+        groups = [table[table["entered_days"] > 0], table[table["entered_days"] == 0]]  # nothing else sets them apart
+        rejected += compare.log_rank(groups)[1] < 0.05
+        ignored += compare.log_rank([group.drop(columns="entered_days") for group in groups])[1] < 0.05
+    assert rejected <= 8  # 3 expected; more than 8 in 60 has a chance of 0.5 %
+    assert ignored >= 50
+
+
+# inactivity
+
+
+SHOP = config.Churn(kind="inactivity", activity="buy", quiet="10d")
+
+
+def test_silence_by_hand() -> None:
+    log = make_log(
+        "u1: buy@0d buy@5d | u2: buy@1d buy@29d | u3: buy@25d | u4: buy@0d buy@10d buy@20d | u5: visit@1d "
+        "| u6: buy@20d | u7: buy@9d buy@19d"
+    )
+    found = spells.of(log, SHOP, as_of="2025-01-31T00:00:00Z")  # day 30; labels end on day 20
+    assert found["person_id"].tolist() == [1, 2, 4, 6, 7]  # u3 started too late, u5 never bought
+    assert found["duration_days"].tolist() == [5.0, 0.0, 20.0, 0.0, 10.0]
+    # A silence of exactly 10 days is not longer than 10 days: u4 is there, and u6, whose silence is not over.
+    assert found["ended"].tolist() == [1, 1, 0, 0, 1]
+    assert found["reason"].tolist() == ["left", "left", "", "", "left"]
+    assert found.attrs["until"] == pd.Timestamp("2025-01-21")
+    assert found.attrs["quiet_days"] == 10
+    assert found.attrs["came_back_n"] == 1  # u2
+    assert "Left out: 1 person who started in the last 10 days;" in found.attrs["note"]
+
+
+def test_without_ending_labels_recent_customers_look_immortal() -> None:
+    """Of people who buy once and never again, some just did: observed to the end, they would be called loyal."""
+    log = make_log(" | ".join(f"u{k}: buy@{k}d" for k in range(60)))
+    found = spells.of(log, SHOP, as_of="2025-03-02")  # day 60
+    assert len(found) == 51
+    assert found["ended"].sum() == 50
+    assert found.loc[found["ended"] == 0, "duration_days"].tolist() == [0.0]  # nobody is loyal for a single day
+
+
+def test_a_start_event_counts_as_a_sign_of_life() -> None:
+    log = make_log("u1: buy@0d join@1d buy@8d | u2: join@2d | u3: buy@1d | u4: join@3d buy@20d buy@25d")
+    found = spells.of(log, SHOP.model_copy(update={"start": ["join"]}), as_of="2025-02-10")
+    assert found["person_id"].tolist() == [1, 2, 4]
+    assert found["duration_days"].tolist() == [7.0, 0.0, 0.0]
+    assert found["ended"].tolist() == [1, 1, 1]
+    assert found.attrs["came_back_n"] == 1
+
+
+def test_silence_with_late_entry() -> None:
+    log = make_log(
+        "u1: buy@0d buy@14d | u2: buy@0d buy@28d | u3: buy@1d | u4: buy@12d | u5: buy@3d buy@15d buy@24d buy@33d"
+    )
+    plan = SHOP.model_copy(update={"observed_from": "2025-01-11"})  # day 10
+    found = spells.of(log, plan, as_of="2025-02-10")  # day 40; labels end on day 30
+    # u2 and u3 showed nothing in the first 10 days of the record: gone before it. What lies before does not count.
+    assert found["person_id"].tolist() == [1, 4, 5]
+    assert found["entered_days"].tolist() == [10.0, 0.0, 7.0]
+    assert found["duration_days"].tolist() == [14.0, 0.0, 27.0]
+    assert found["ended"].tolist() == [1, 1, 0]
+    assert "Left out: 2 people who had left before 2025-01-11," in found.attrs["note"]
+
+
+def test_silence_matches_a_slow_version_in_any_order_and_with_ties() -> None:
+    rng = np.random.default_rng(8)
+    for _ in range(4):
+        log = make_log(
+            "|".join(
+                f"u{p}: " + " ".join(f"{rng.choice(['buy', 'buy', 'x'])}@{h}h" for h in sorted(rng.integers(0, 60, 7)))
+                for p in range(12)
+            )
+        )
+        as_of, quiet = START + pd.Timedelta("80h"), pd.Timedelta("12h")
+        plan = config.Churn(kind="inactivity", activity="buy", quiet="12h")
+        found = spells.of(log.sample(frac=1, random_state=2), plan, as_of=as_of)
+        expected = []
+        for person, times in log[log["event"] == "buy"].groupby("person_id")["timestamp"]:
+            times = sorted(times)
+            if times[0] > as_of - quiet:
+                continue
+            over, ended = as_of - quiet, 0
+            for this, after in zip(times, [*times[1:], as_of], strict=True):
+                if after - this > quiet:
+                    over, ended = this, 1
+                    break
+            expected.append((person, (over - times[0]).total_seconds() / 86400, ended))
+        rows = found[["person_id", "duration_days", "ended"]].itertuples(index=False)
+        assert [tuple(row) for row in rows] == expected
+
+
+def test_a_silence_that_cannot_be_chosen_is_a_sentence() -> None:
+    log = make_log("u1: buy@0d buy@5d | u2: buy@1d")
+    found = spells.of(log, SHOP.model_copy(update={"quiet": ""}), as_of="2025-01-31")
+    assert found.empty
+    assert "name the silence as quiet of [churn]" in found.attrs["reason"]
+    empty = spells.of(make_log("u1: visit"), SHOP, as_of="2025-01-31")
+    assert "n = 0 people with an event buy" in empty.attrs["reason"]
+
+
+# leaving over tenure
+
+
+def test_published_restricted_mean_of_waltons() -> None:
+    table = load_waltons().rename(columns={"T": "duration_days", "E": "ended", "group": "segment"})
+    means = curves.restricted_mean(table, 10, by=True).set_index("segment")
+    assert means.loc["miR-137", "restricted_mean_days"] == pytest.approx(9.7941, abs=1e-4)
+    # survRM2 prints .1232; with fewer than ten ends by day 10 no interval is shown here, so the error is asked for.
+    assert curves.area(table[table["segment"] == "miR-137"], 10)[1] == pytest.approx(0.1232, abs=1e-4)
+    (one, first), (two, second) = (curves.area(table[table["segment"] == name], 10) for name in ("miR-137", "control"))
+    assert 2 * norm.sf(abs(one - two) / np.hypot(first, second)) == pytest.approx(0.145, abs=1e-3)
+
+
+def changing(n: int, seed: int, early: float, later: float) -> pd.DataFrame:
+    """Stays with one rate before day 30 and another after it, seen for 50 to 400 days."""
+    rng = np.random.default_rng(seed)
+    target = rng.exponential(1, n)
+    life = np.where(target < 30 * early, target / early, 30 + (target - 30 * early) / later)
+    seen = rng.uniform(50, 400, n)
+    return pd.DataFrame({"duration_days": np.minimum(life, seen), "ended": (life <= seen).astype(int)})
+
+
+def test_the_day_by_which_half_have_left_and_the_worst_period() -> None:
+    found = hazard.losses(changing(4000, 1, 0.0007, 0.0026), 180).iloc[0]
+    gone = 1 - np.exp(-(30 * 0.0007 + 150 * 0.0026))
+    truth = 30 + (-np.log(1 - gone / 2) - 30 * 0.0007) / 0.0026
+    assert found["half_days_low"] < truth < found["half_days_high"]
+    assert found["from_day"] >= 30
+    assert found["p_value"] < 1e-6
+    steady = hazard.losses(changing(4000, 2, 0.002, 0.002), 180).iloc[0]
+    assert steady["p_value"] > 0.05
+    assert steady["average_share"] == pytest.approx(1 - np.exp(-0.06), rel=0.05)
+
+
+def test_the_test_of_a_constant_rate_keeps_its_level_and_the_interval_of_the_half_covers() -> None:
+    rejected, hits, n = 0, 0, 400
+    truth = -np.log(1 - (1 - np.exp(-0.36)) / 2) / 0.002
+    for seed in range(n):
+        line = hazard.losses(changing(400, 5000 + seed, 0.002, 0.002), 180).iloc[0]
+        rejected += line["p_value"] < 0.05
+        hits += line["half_days_low"] <= truth <= line["half_days_high"]
+    assert rejected / n < 0.08
+    assert 0.92 <= hits / n <= 0.975
+
+
+def test_the_smooth_line_meets_the_planted_rate() -> None:
+    found = hazard.smoothed(changing(20_000, 4, 0.002, 0.002), horizon=300)
+    truth = 1 - np.exp(-0.06)
+    inside = (found["leaving_share_low"] <= truth) & (truth <= found["leaving_share_high"])
+    assert inside.mean() > 0.8
+    # Without the local line it would sink to half of the rate at day 0.
+    assert found["leaving_share"].iloc[0] == pytest.approx(truth, rel=0.2)
+    assert hazard.smoothed(changing(30, 4, 0.0001, 0.0001)).attrs["reason"].startswith("not enough data")
+    assert plots.smoothed(found).get_figure()
+    assert plots.smoothed(stats.not_enough([], "none")).get_figure()
+
+
+@pytest.mark.filterwarnings("error")
+def test_hostile_stays_end_with_a_sentence() -> None:
+    one = pd.DataFrame({"duration_days": [3.0], "ended": [1]})
+    ten = pd.DataFrame({"duration_days": np.arange(10.0), "ended": 1})
+    still = pd.DataFrame({"duration_days": np.full(50, 9.0), "ended": 0})
+    nulls = pd.DataFrame({"duration_days": np.full(50, np.nan), "ended": 0, "entered_days": np.nan})
+    for table in (one.head(0), one, ten, still, nulls):
+        for found in (hazard.losses(table, 90), hazard.smoothed(table)):
+            assert found.empty
+            assert "not enough data" in found.attrs["reason"]
+    gone = pd.DataFrame({"duration_days": np.full(50, 9.0), "ended": 1})  # all on one day
+    line = hazard.losses(gone, 90).iloc[0]
+    assert (line["half_days"], line["half_days_low"], line["half_days_high"]) == (9, 9, 9)
+    at_once = hazard.losses(gone.assign(duration_days=0.0), 90)
+    assert at_once.empty
+    assert "not enough data" in at_once.attrs["reason"]
+
+
+# what is said
+
+
+def test_the_definition_comes_first() -> None:
+    plan = config.Churn(start="join", end="left", reasons={"Moved": {"channel": ["app"]}})
+    log = make_log(" | ".join(f"u{k}: join@{k}h left@{k + 30}h" for k in range(30)) + " | v: join@0d")
+    found = spells.of(log, plan, as_of="2025-02-01")
+    assert readings.definition(plan, found) == (
+        "Leaving is the first “left” after “join”; whoever has none is still there. "
+        "The reasons told apart are “Moved”; all others are “other”."
+    )
+    said = readings.people(found, plan)
+    assert said.startswith("31 people are followed from “join” to 2025-02-01; 30 of them (96.8 %) reached “left”")
+    shop = SHOP.model_copy(update={"quiet": "3d"})
+    bought = spells.of(
+        make_log(" | ".join(f"u{k}: buy@{k}h buy@{200 + k}h" for k in range(30))), shop, as_of="2025-02-01"
+    )
+    said = readings.definition(shop, bought)
+    assert "whoever shows no “buy” for more than 3 days (as journey.toml says)" in said
+    assert "leaving is known to 2025-01-29" in said
+    assert "30 of them (100.0 %) fell silent while observed" in readings.people(bought, shop)
+    assert "30 were active again later" in readings.people(bought, shop)
+    assert "read off" not in readings.definition(shop, stats.not_enough([], "none"))
+
+
+def test_when_people_leave_is_said_with_its_test() -> None:
+    chosen = choice.choose(config.Churn(start="join", end="left"))
+    found = hazard.losses(changing(4000, 1, 0.0007, 0.0026), 180)
+    said = readings.losses(found, chosen)
+    assert "Of those who leave within 180 days, half have done so by day" in said
+    assert "The chance of leaving changes over tenure (p < 0.001): it is highest in days" in said
+    assert "no day stands out" in readings.losses(hazard.losses(changing(4000, 2, 0.002, 0.002), 180), chosen)
+    listed = churn_findings.findings(
+        curves.survival_curve(changing(4000, 1, 0.0007, 0.0026)), found, pd.DataFrame(), pd.DataFrame(), chosen
+    )
+    assert [finding.id for finding in listed] == ["churn.survival", "churn.when"]
+    assert listed[0].n == 4000
+    assert all(finding.low <= finding.value <= finding.high for finding in listed)

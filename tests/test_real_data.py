@@ -29,8 +29,8 @@ from journeykit import (
     paths,
     patterns,
     study,
-    survival,
 )
+from journeykit.churn import curves, spells
 from journeykit.config import Journeys, Sessions
 from journeykit.stats import wilson
 
@@ -158,13 +158,13 @@ def test_ecom_flow_and_anchors_sum_to_all_sessions(ecom: Built) -> None:
 def test_ecom_time_to_the_first_purchase(ecom: Built) -> None:
     reference = ecom.expected["km_first_purchase"]
     until = ecom.frame["timestamp"].max()
-    spells = survival.spells(ecom.touches, start=[], end=["purchase"], as_of=until)
-    assert len(spells) == reference["users"]
-    assert spells["ended"].sum() == reference["events"]
+    stays = spells.spells(ecom.touches, start=[], end=["purchase"], as_of=until)
+    assert len(stays) == reference["users"]
+    assert stays["ended"].sum() == reference["events"]
     days = [float(day) for day in reference["survival_at_days"]]
-    curve = survival.survival_curve(spells, times=days)
+    curve = curves.survival_curve(stays, times=days)
     assert curve["survival_share"].tolist() == pytest.approx(list(reference["survival_at_days"].values()), rel=1e-6)
-    median = survival.median_table(spells)["median_days"].iloc[0]
+    median = curves.median_table(stays)["median_days"].iloc[0]
     assert median == pytest.approx(reference["median_days"], abs=1e-3)
 
 

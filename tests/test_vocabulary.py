@@ -55,3 +55,14 @@ def test_what_may_lie_between_steps_is_checked_too() -> None:
     assert "funnels.buy.steps: 'Chat' is not a touchpoint" in str(caught.value)
     assert "funnels.buy.exclude: 'Hlp' is not a touchpoint" in str(caught.value)
     assert "plans.buy.allowed: 'By' is not a stage. Did you mean 'Buy'?" in str(caught.value)
+
+
+def test_the_events_of_churn_are_looked_for_too() -> None:
+    churn = {"kind": "inactivity", "start": "joined", "activity": ["order", "visit"], "value": {"orders": "sold"}}
+    plan = config.parse({**STUDY, "churn": churn})
+    listed = vocabulary.never(plan, ["order"]).to_dict("records")
+    assert [(row["named_in"], row["event"]) for row in listed] == [
+        ("churn.start", "joined"),
+        ("churn.activity", "visit"),
+        ("churn.value.orders", "sold"),
+    ]

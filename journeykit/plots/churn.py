@@ -1,16 +1,16 @@
-"""Charts of staying and leaving: survival curves with the people at risk, leaving by tenure, hazard ratios."""
+"""Charts of staying and leaving: curves with the people at risk, leaving over tenure, reasons, silences."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from journeykit.plots import theme
 
 MOST = 6  # curves that one figure can carry
-RATIO_TICKS = (0.05, 0.1, 0.2, 0.33, 0.5, 0.67, 1, 1.5, 2, 3, 5, 10, 20)
+REST = "all others"
 
 
 def curves(table: pd.DataFrame) -> Axes:
@@ -60,50 +60,85 @@ def leaving(table: pd.DataFrame) -> Axes:
     return ax
 
 
-def forest(table: pd.DataFrame) -> Axes:
-    """Draw hazard ratios with intervals on a log axis, the strongest at the top, 1 (no difference) as a line.
+def smoothed(table: pd.DataFrame) -> Axes:
+    """Draw the chance of leaving over tenure as a smooth line with its band.
 
-    Needs the table of `cox.cox`.
+    Needs the table of `hazard.smoothed`.
     """
-    order = np.log(table["hazard_ratio"]).abs().sort_values(kind="stable").index[-12:]
-    part = table.loc[order]
-    ax = theme.axes(height=1.3 + 0.45 * len(part))
-    place = np.arange(len(part))
-    ratio, low, high = (part[f"hazard_ratio{side}"].to_numpy(float) for side in ("", "_low", "_high"))
-    ax.axvline(1, color=theme.MUTED, linewidth=1, linestyle="--")
-    ax.errorbar(ratio, place, xerr=theme.reach(ratio, low, high), fmt="o", color=theme.MAIN, capsize=3, linewidth=1.4)
-    for y, (value, bottom, top) in enumerate(zip(ratio, low, high, strict=True)):
-        text = f"{value:.2f} ({bottom:.2f}–{top:.2f})"
-        ax.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=9)
-    labels = [
-        f"{name}\n({count:,} of {n:,})"
-        for name, count, n in zip(part["label"], part["people_with_n"], part["n"], strict=True)
-    ]
-    ax.set_yticks(place, labels)
-    ax.set_xscale("log")
-    left, right = min(0.5, float(low.min()) * 0.9), max(2.0, float(high.max()) * 1.1)
-    ax.set(xlim=(left, right), ylim=(-0.6, len(part) - 0.4), xlabel="hazard ratio (1 = leaves as fast as without)")
-    ax.set_xticks([tick for tick in RATIO_TICKS if left <= tick <= right])
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.minorticks_off()
+    ax = theme.axes(height=3.2)
+    if table.empty:
+        return ax
+    day, low, high = (table[name].to_numpy(float) for name in ("day", "leaving_share_low", "leaving_share_high"))
+    ax.fill_between(day, low, high, color=theme.MAIN, alpha=0.18, linewidth=0)
+    ax.plot(day, table["leaving_share"], color=theme.MAIN, linewidth=1.8)
+    per = float(table.attrs.get("per_days", 30))
+    ax.set(xlabel="days since the start", ylabel=f"chance of leaving in the next {per:g} days")
+    # A wide band at an end would press the line to the axis.
+    ax.set(xlim=(0, float(day.max())), ylim=(0, min(1.0, float(high.max()), 2.2 * float(table["leaving_share"].max()))))
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.grid(axis="y", color=theme.GRID, linewidth=0.7)
     return ax
 
 
-def days_kept(table: pd.DataFrame) -> Axes:
-    """Draw how many days more or fewer people with each covariate stay, the largest difference at the top.
+def reasons(table: pd.DataFrame) -> Axes:
+    """Draw the share that has left for each reason, one on top of the other; what is left above is still there.
 
-    Needs the table of `cox.days_kept`.
+    Needs the table of `reasons.incidence`. The five most frequent reasons are drawn, the rest as one.
     """
-    order = table["difference_days"].abs().sort_values(kind="stable").index[-12:]
-    part = table.loc[order]
-    ax = theme.axes(height=1.3 + 0.45 * len(part))
-    gap, low, high = (part[f"difference_days{side}"].to_numpy(float) for side in ("", "_low", "_high"))
-    place = np.arange(len(part))
-    ax.axvline(0, color=theme.MUTED, linewidth=1, linestyle="--")
-    ax.errorbar(gap, place, xerr=theme.reach(gap, low, high), fmt="o", color=theme.MAIN, capsize=3, linewidth=1.4)
-    ax.set_yticks(place, list(part["label"]))
-    horizon = float(part["horizon_days"].max())
-    ax.set(ylim=(-0.6, len(part) - 0.4), xlabel=f"difference in days stayed within {horizon:.0f} days (with − without)")
+    ax = theme.axes(height=3.6)
+    if table.empty:
+        return ax
+    wide = table.pivot_table(index="day", columns="reason", values="left_share")
+    names = list(dict.fromkeys(table["reason"]))
+    shown = names if len(names) < MOST else names[: MOST - 1]
+    if len(shown) < len(names):
+        wide = wide[shown].assign(**{REST: wide.drop(columns=shown).sum(axis=1)})
+        shown = [*shown, REST]
+    day, below, middles = wide.index.to_numpy(float), np.zeros(len(wide)), []
+    for name, colour in zip(shown, theme.COLOURS, strict=False):
+        top = below + wide[name].to_numpy(float)
+        ax.fill_between(day, below, top, step="post", color=colour, alpha=0.75, linewidth=0)
+        middles.append((float(below[-1] + top[-1]) / 2, name, colour, float(top[-1] - below[-1])))
+        below = top
+    last, height = float(day.max()), max(float(below.max()) * 1.15, 0.02)
+    places = _spread([middle / height for middle, *_ in middles], 0.075)
+    for place, (_, name, colour, share) in zip(places, middles, strict=True):
+        text = f"{name} {100 * share:.1f} %"
+        ax.text(last * 1.015, place * height, text, color=colour, va="center", fontsize=9, fontweight="bold")
+    ax.set(xlim=(0, max(last, 1)), ylim=(0, height), xlabel="days since the start", ylabel="share that has left")
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.grid(axis="y", color=theme.GRID, linewidth=0.7)
+    return ax
+
+
+def reactivation(table: pd.DataFrame) -> Axes:
+    """Draw who still comes back after so many days of silence, with the silence that counts as leaving.
+
+    Needs the table of `quiet.reactivation_curve`.
+    """
+    ax = theme.axes(height=3.6)
+    if table.empty:
+        return ax
+    day, low, high = (table[name].to_numpy(float) for name in ("quiet_days", "return_share_low", "return_share_high"))
+    ax.fill_between(day, low, high, color=theme.MAIN, alpha=0.18, linewidth=0)
+    ax.plot(day, table["return_share"], color=theme.MAIN, linewidth=1.8)
+    top = min(1.0, float(high.max()) * 1.08)
+    marks = [(float(table.attrs.get("quantile_days", np.nan)), theme.MUTED, ":", "95 % of completed silences")]
+    chosen = table[table["chosen"]]
+    marks += [(float(line["quiet_days"]), theme.CONTRAST, "--", "counts as gone") for _, line in chosen.iterrows()]
+    for k, (at, colour, style, text) in enumerate(marks):
+        if not np.isfinite(at) or at > day.max():
+            continue
+        back = float(np.interp(at, day, table["return_share"].to_numpy(float)))
+        ax.vlines(at, 0, back, color=colour, linestyle=style, linewidth=1.2)
+        ax.plot([at], [back], "o", color=colour, markersize=5)
+        label = f"{text}: {at:.0f} days, {100 * back:.0f} % still come back"
+        ax.text(0.99, 0.97 - 0.09 * k, label, transform=ax.transAxes, color=colour, fontsize=8.5, ha="right", va="top")
+    within = float(table["within_days"].iloc[0])
+    ax.set(xlim=(0, float(day.max())), ylim=(0, top), xlabel="days of silence so far")
+    ax.set_ylabel(f"share that comes back within {within:g} days")
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.grid(axis="y", color=theme.GRID, linewidth=0.7)
     return ax
 
 

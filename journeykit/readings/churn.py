@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
 from journeykit import present
 from journeykit.config import Churn
-from journeykit.findings import Finding
+from journeykit.readings.funnel_words import chance, share_of, window
 
 CHAPTER = "07_churn"
+SURE = 0.05  # a p-value below it is called a difference
+NAMED = 3
+
+
+def definition(choice: Churn, spells: pd.DataFrame) -> str:
+    """Say what counts as leaving, before any number."""
+    quiet = float(spells.attrs.get("quiet_days", float("nan")))
+    if choice.kind == "contract":
+        text = f"Leaving is the first “{words(choice.end)}” after {_start(choice)}; whoever has none is still there."
+        if choice.reasons:
+            named = ", ".join(f"“{name}”" for name in choice.reasons)
+            text += f" The reasons told apart are {named}; all others are “other”."
+        return text
+    if present.missing(quiet):
+        return f"Without a contract, leaving is a silence: no “{words(choice.activity)}” for so long as is said below."
+    source = (
+        "as journey.toml says"
+        if choice.quiet
+        else f"the shortest silence after which at most {present.share(choice.returns, 0)} come back"
+        f"{window(choice.returns_within)}"
+    )
+    return (
+        f"Without a contract, leaving is a silence: whoever shows no “{words(choice.activity)}” for more than "
+        f"{days(quiet)} ({source}) left on the day of the last one. That is known only so much later, so that leaving "
+        f"is known to {spells.attrs['until']:%Y-%m-%d}, and nothing later is used."
+    )
 
 
 def people(spells: pd.DataFrame, choice: Churn, min_n: int = 20) -> str:
-    """Say how many people the chapter is about and how many of them have ended; nothing of a group below `min_n`."""
+    """Say how many people the chapter is about, how many left, and who is left out; nothing of fewer than `min_n`."""
     if len(spells) < min_n:
         return ""
     ends = int(spells["ended"].sum())
-    since = f"since “{_words(choice.start)}”" if choice.start else "since their first event"
-    return (
-        f"{present.count(len(spells))} people are followed {since}; {present.count(ends)} of them "
-        f"({_share(ends / len(spells))}) reached “{_words(choice.end)}” while observed, the other "
+    until = f" to {spells.attrs['until']:%Y-%m-%d}" if "until" in spells.attrs else ""
+    text = (
+        f"{present.count(len(spells))} people are followed from {_start(choice)}{until}; {present.count(ends)} of them "
+        f"({present.share(ends / len(spells))}) {left(choice)} while observed, the other "
         f"{present.count(len(spells) - ends)} are counted for as long as they were seen."
     )
+    back = spells.attrs.get("came_back_n")
+    if back:
+        text += f" Of those who left, {present.count(back)} were active again later: they left, and came back."
+    return f"{text} {note(spells)}".strip()
 
 
 def survival(curve: pd.DataFrame, choice: Churn) -> str:
     """Say what share is still there at the horizon (or at the last day that enough people were observed for)."""
-    point = _at_horizon(curve, choice.horizon_days)
-    return "" if point is None else _survival_sentence(point, choice)
+    point = at_horizon(curve, choice.horizon_days)
+    return "" if point is None else f"{survival_sentence(point, choice)} {_since(curve)}".strip()
 
 
 def median(table: pd.DataFrame) -> str:
@@ -40,31 +68,35 @@ def median(table: pd.DataFrame) -> str:
     line = table.iloc[0]
     if present.missing(float(line["median_days"])):
         return "More than half are still there as far as the data reach, so the median cannot be given."
-    high = float(line["median_days_high"])
-    span = (
-        f"at least {present.days(line['median_days_low'], 0)}"
-        if present.missing(high)
-        else f"{present.interval(line['median_days_low'], high, '', 0)} days"
-    )
-    return f"Half have left after {present.days(line['median_days'], 0)} (95 % interval {span})."
+    low, high = float(line["median_days_low"]), float(line["median_days_high"])
+    span = f"at least {days(low)}" if present.missing(high) else f"{present.interval(low, high, '', 0)} days"
+    return f"Half have left after {days(line['median_days'])} (95 % interval {span})."
 
 
-def leaving(table: pd.DataFrame, choice: Churn) -> str:
-    """Say in which period of tenure leaving is likeliest, and whether the intervals allow to say so."""
+def losses(table: pd.DataFrame, choice: Churn) -> str:
+    """Say by which day half of the leavers have left, when leaving is likeliest, and whether that may be chance."""
     if table.empty:
         return ""
-    if len(table) == 1 or not table["ended_n"].sum():
-        ends = present.count(table["ended_n"].sum())
-        return f"Reached “{_words(choice.end)}” in the periods shown: {ends} people."
-    ordered = table.sort_values("leaving_share", kind="stable")
-    top, bottom = ordered.iloc[-1], ordered.iloc[0]
-    apart = top["leaving_share_low"] > bottom["leaving_share_high"]
-    reserve = "" if apart else " The intervals of the two overlap, so that the difference may be chance."
-    what = "Leaving" if choice.start else f"“{_words(choice.end)}”"
+    line = table.iloc[0]
+    span = present.interval(line["half_days_low"], line["half_days_high"], "", 0)
+    text = (
+        f"Of those who {leave(choice)} within {days(line['horizon_days'])}, half have done so by day "
+        f"{line['half_days']:.0f} (95 % interval {span}; n = {present.count(line['ended_n'])})."
+    )
+    if line["half_days"] < 1 and choice.kind == "inactivity":
+        text += " They were never active again after their first day."
+    width = float(line["to_day"] - line["from_day"])
+    average = f"{present.share(line['average_share'])} in {width:.0f} days on average"
+    worst = f"days {line['from_day']:.0f}–{line['to_day']:.0f}, for {share_of(line, 'leaving_share')} of those there"
+    p_value = float(line["p_value"])
+    if present.missing(p_value):
+        return f"{text} There are too few to say when leaving is likeliest."
+    if p_value < SURE:
+        changes = f"The chance of leaving changes over tenure ({chance(p_value)})"
+        return f"{text} {changes}: it is highest in {worst}, against {average}."
     return (
-        f"{what} is likeliest in days {top['from_day']:.0f}–{top['to_day']:.0f}, for {_estimate(top, 'leaving_share')} "
-        f"of those there at its start, and least likely in days {bottom['from_day']:.0f}–{bottom['to_day']:.0f}, "
-        f"for {_estimate(bottom, 'leaving_share')}.{reserve}"
+        f"{text} Nothing says that the chance of leaving changes over tenure ({chance(p_value)}): it is {average}, and "
+        "no day stands out."
     )
 
 
@@ -72,95 +104,66 @@ def segments(table: pd.DataFrame) -> str:
     """Say which segment stays longest or shortest compared with the largest, and what the log-rank test says."""
     if table.empty:
         return ""
-    line = _largest(table, "difference_days")
+    line = largest(table, "difference_days")
     p = float(table.attrs.get("logrank_p_value", float("nan")))
-    verdict = "differ by more than chance explains" if p < 0.05 else "do not differ by more than chance explains"
-    text = f"The segments' curves {verdict} (log-rank {_p(p)})."
-    if not p < 0.05:
+    verdict = "differ by more than chance explains" if p < SURE else "do not differ by more than chance explains"
+    text = f"The segments' curves {verdict} (log-rank {chance(p)})."
+    if not p < SURE:
         n = present.count(line["reference_people_n"])
         return f"{text} Each is compared with the largest, “{line['reference']}” (n = {n})."
-    gap = float(line["difference_days"])
-    bounds = present.interval(line["difference_days_low"], line["difference_days_high"]).replace("–", " to ")
-    more = "longer" if gap >= 0 else "less"
+    n = f"n = {present.count(line['n'])} and {present.count(line['reference_people_n'])}"
     return (
-        f"{text} Within {present.days(line['horizon_days'], 0)}, "
-        f"people of “{line['segment']}” stay {present.days(abs(gap))} {more} on average than those of "
-        f"“{line['reference']}” (difference {bounds} days; n = {present.count(line['n'])} and "
-        f"{present.count(line['reference_people_n'])})."
+        f"{text} Within {days(line['horizon_days'])}, people of “{line['segment']}” stay {gap(line)} on average than "
+        f"those of “{line['reference']}” (difference {gap_bounds(line)} days; {n})."
     )
 
 
-def ratios(table: pd.DataFrame, choice: Churn) -> str:
-    """Say what goes with leaving sooner, the strongest covariate first; at most three sentences."""
+def adjusted(table: pd.DataFrame, labels: list[str]) -> str:
+    """Say what is left of the difference between segments when their people are made alike in what `labels` name."""
     if table.empty:
         return ""
-    clear = _strongest(table[table["p_value"] < 0.05])
+    named = ", ".join(f"“{name}”" for name in labels)
+    clear = table[table["p_value"] < SURE]
     if clear.empty:
-        n, events = present.count(table["n"].iloc[0]), present.count(table["events_n"].iloc[0])
-        return f"No covariate goes clearly with leaving sooner or later (n = {n}, {events} of them left)."
-    return " ".join(_ratio_sentence(line, choice) for _, line in clear.head(3).iterrows())
-
-
-def assumption(table: pd.DataFrame) -> str:
-    """Say whether the ratios may be read as constant over tenure."""
-    if table.empty:
-        return ""
-    # Bonferroni: with several covariates, one small p-value alone is expected by chance.
-    broken = table[table["proportionality_p_value"] < 0.05 / len(table)]
-    if broken.empty:
-        lowest = float(table["proportionality_p_value"].min())
-        return f"Nothing speaks against ratios that stay the same over tenure (smallest of the checks: {_p(lowest)})."
-    which = " and ".join(f"“{name}”" for name in broken["label"])
-    lowest = float(broken["proportionality_p_value"].min())
+        return (
+            f"With their people made alike in {named}, no segment differs clearly from “{table['reference'].iloc[0]}” "
+            f"in how long they stay ({chance(float(table['p_value'].min()))} at the least)."
+        )
+    line = largest(clear, "difference_days")
+    plain = float(line["unadjusted_days"])
+    before = f"{present.number(abs(plain))} days {'more' if plain >= 0 else 'less'} before"
     return (
-        f"The ratio of {which} changes with tenure ({_p(lowest)}): read it as an average "
-        "over the time observed, and rely on the difference in days below."
+        f"With their people made alike in {named}, those of “{line['segment']}” stay {gap(line)} within "
+        f"{days(line['horizon_days'])} than those of “{line['reference']}” (difference {gap_bounds(line)} days, "
+        f"{chance(float(line['p_value']))}; {before}). What was not measured may still differ."
     )
 
 
-def days_kept(table: pd.DataFrame) -> str:
-    """Say the difference in days stayed of the covariate where it is largest."""
+def reasons(table: pd.DataFrame) -> str:
+    """Say for which reasons people leave, and how wrong one minus Kaplan–Meier of a reason would be."""
     if table.empty:
         return ""
-    line = _largest(table, "difference_days")
-    gap = float(line["difference_days"])
-    bounds = present.interval(line["difference_days_low"], line["difference_days_high"]).replace("–", " to ")
-    return (
-        f"Within {present.days(line['horizon_days'], 0)} after the landmark, people with “{line['label']}” stay "
-        f"{present.days(abs(gap))} {'longer' if gap >= 0 else 'less'} than people without (difference {bounds} days; "
-        f"n = {present.count(line['people_with_n'])} with, {present.count(line['people_without_n'])} without)."
-    )
-
-
-def forecast(table: pd.DataFrame) -> str:
-    """Say how well the model of earlier customers ranks later ones, and what the number means."""
-    if table.empty:
-        return ""
-    line = table.iloc[0]
-    facts = [present.count(line[name]) for name in ("train_people_n", "n", "events_n")]
+    named = [f"{share_of(line, 'left_share')} for “{line['reason']}”" for _, line in table.head(NAMED).iterrows()]
+    rest = table["left_share"].iloc[NAMED:].sum()
+    named += [f"{present.share(rest)} for other reasons"] if len(table) > NAMED else []
+    total, alone = float(table["left_share"].sum()), float(table["alone_share"].sum())
     text = (
-        f"Learned from {facts[0]} people who started before {line['split_at']:%Y-%m-%d} and tested on {facts[1]} later "
-        f"ones ({facts[2]} of them left), the model puts who leaves first in the right order in "
-        f"{_share(float(line['concordance']))} of the pairs that can be compared (C = {line['concordance']:.2f}, "
-        f"{line['concordance_low']:.2f}–{line['concordance_high']:.2f}): {_verdict(line)}, where 0.50 is a coin and "
-        "1.00 never errs."
+        f"Within {days(table['horizon_days'].iloc[0])}, of {present.count(table['n'].iloc[0])} people have left: "
+        f"{', '.join(named)}; {present.share(total)} in all."
     )
-    skill = float(line["skill_share"])
-    if present.missing(skill):
+    if alone - total < 0.001 or len(table) < 2:
         return text
-    clear = "a clear gain" if line["skill_share_low"] > 0 else "not clearly different from none"
-    clear = "a clear loss" if line["skill_share_high"] < 0 else clear
     return (
-        f"{text} In foretelling who is still there {present.days(line['horizon_days'], 0)} after the landmark, its "
-        f"gain over one curve for everybody is {_share(skill).replace('-', '−')} of the error "
-        f"({_bounds(line['skill_share_low'], line['skill_share_high'])}): {clear}."
+        f"{text} A curve of each reason alone, with the others taken as still there, would add up to "
+        f"{present.share(alone)}: who left for one reason can no longer leave for another."
     )
 
 
 def shown(table: pd.DataFrame) -> list[str]:
     """Return the columns of a table of the chapter that a page has room for; the file has all of them."""
-    columns = ["segment", "reference", "label", "split_at", "train_people_n", "n", "people_with_n", "people_without_n"]
-    columns += ["ended_n", "events_n", "hazard_ratio", "median_days", "restricted_mean_days", "difference_days"]
+    columns = ["segment", "reference", "reason", "label", "split_at", "train_people_n", "n", "people_with_n"]
+    columns += ["people_without_n", "effective_n", "ended_n", "events_n", "hazard_ratio", "median_days"]
+    columns += ["restricted_mean_days", "unadjusted_days", "difference_days", "left_share", "alone_share"]
     columns += ["concordance", "skill_share", "p_value", "proportionality_p_value"]
     constant = [name for name in ("segment", "reference", "n", "events_n") if len(table) > 1 and name in table]
     dropped = [name for name in constant if len(set(table[name])) == 1]
@@ -174,175 +177,80 @@ def note(table: pd.DataFrame) -> str:
     return str(table.attrs.get("note", ""))
 
 
-def findings(
-    curve: pd.DataFrame,
-    ratios: pd.DataFrame,
-    forecast: pd.DataFrame,
-    choice: Churn,
-    owner: Callable[[str], str] = lambda event: "",
-) -> list[Finding]:
-    """Return the chapter's findings: the share still there, each clear covariate, and whether the model foresees.
-
-    `owner` gives the team that owns an event; a finding about a covariate goes to the owner of its first event.
-    """
-    found = _survival_finding(curve, choice, owner)
-    events = {covariate.name: covariate.events[0] for covariate in choice.covariates if covariate.events}
-    clear = _strongest(ratios[ratios["p_value"] < 0.05]) if len(ratios) else ratios
-    for place, (_, line) in enumerate(clear.iterrows()):
-        team = owner(events.get(line["covariate"], ""))
-        found.append(_ratio_finding(line, choice, team, headline=place == 0))
-    if len(forecast):
-        line = forecast.iloc[0]
-        found.append(
-            Finding(
-                id="churn.concordance",
-                chapter=CHAPTER,
-                statement=_forecast_statement(line),
-                value=line["concordance"],
-                low=line["concordance_low"],
-                high=line["concordance_high"],
-                n=line["n"],
-                better="up",
-                evidence="observed",
-                caveat="0.50 is a coin. The model was fixed before the interval was computed.",
-                table=f"{CHAPTER}__out_of_time",
-            )
-        )
-    return found
-
-
-def _survival_finding(curve: pd.DataFrame, choice: Churn, owner: Callable[[str], str]) -> list[Finding]:
-    point = _at_horizon(curve, choice.horizon_days)
-    if point is None:
-        return []
-    return [
-        Finding(
-            id="churn.survival",
-            chapter=CHAPTER,
-            statement=_survival_sentence(point, choice),
-            value=point["survival_share"],
-            low=point["survival_share_low"],
-            high=point["survival_share_high"],
-            n=curve["at_risk_n"].max(),
-            unit="share",
-            better="up" if choice.start else "down",
-            evidence="observed",
-            caveat="Assumes that people who joined late in the period leave as those before them did.",
-            owner=owner(choice.end[0]),
-            table=f"{CHAPTER}__survival",
-            headline=True,
-            label=f"{'Still there' if choice.start else 'Not yet'} after {point['day']:.0f} days",
-        )
-    ]
-
-
-def _ratio_finding(line: pd.Series, choice: Churn, team: str, headline: bool) -> Finding:
-    harmful = float(line["hazard_ratio"]) > 1
-    action = (
-        f"Reach people with “{line['label']}” in their first {choice.landmark_days:.0f} days, and test in an "
-        "experiment whether that keeps them."
-        if harmful and choice.start
-        else ""
-    )
-    caveat = "Associated, not caused: people with and without it may differ in what was not measured."
-    if float(line["proportionality_p_value"]) < 0.05:
-        caveat += " The ratio may change with tenure; it is an average."
-    return Finding(
-        id=f"churn.ratio.{line['covariate']}",
-        chapter=CHAPTER,
-        statement=_ratio_sentence(line, choice),
-        value=line["hazard_ratio"],
-        low=line["hazard_ratio_low"],
-        high=line["hazard_ratio_high"],
-        n=line["n"],
-        unit="ratio",
-        better="down" if choice.start else "up",
-        evidence="associated",
-        caveat=caveat,
-        action=action,
-        owner=team,
-        table=f"{CHAPTER}__hazard_ratios",
-        headline=headline,
-        label=f"Speed of {'leaving' if choice.start else _words(choice.end)}: {line['label']}",
-    )
-
-
-def _forecast_statement(line: pd.Series) -> str:
-    numbers = f"C = {line['concordance']:.2f}, {line['concordance_low']:.2f}–{line['concordance_high']:.2f}"
-    return (
-        "A model of earlier customers puts later ones in the right order of leaving in "
-        f"{_share(float(line['concordance']))} of comparable pairs ({numbers}), {_verdict(line)} (0.50)."
-    )
-
-
-def _verdict(line: pd.Series) -> str:
-    # Judged as printed: "0.50–0.65, better than chance" would contradict itself.
-    if round(float(line["concordance_low"]), 2) > 0.5:
-        return "better than chance"
-    return "worse than chance" if round(float(line["concordance_high"]), 2) < 0.5 else "not clearly better than chance"
-
-
-def _survival_sentence(point: pd.Series, choice: Churn) -> str:
-    bounds = _bounds(float(point["survival_share_low"]), float(point["survival_share_high"]))
-    numbers = f"{_share(float(point['survival_share']))} ({bounds})"
+def survival_sentence(point: pd.Series, choice: Churn) -> str:
+    numbers = share_of(point, "survival_share")
     short = point["day"] < choice.horizon_days
-    asked = f" (too few people were observed for the {present.days(choice.horizon_days, 0)} asked for)"
-    reach = asked if short else ""
-    after = f"After {present.days(point['day'], 0)}{reach}"
-    n = f"n = {present.count(point['n'])} at the start, {present.count(point['at_risk_n'])} observed to that day"
-    if not choice.start:
-        return f"{after}, {numbers} have not yet reached “{_words(choice.end)}” ({n})."
-    of = f"of those with “{_words(choice.start)}” are still there"
-    return f"{after}, {numbers} {of}: no “{_words(choice.end)}” so far ({n})."
+    reach = f" (too few people were observed for the {days(choice.horizon_days)} asked for)" if short else ""
+    n = f"n = {present.count(point['n'])} people, {present.count(point['at_risk_n'])} observed to that day"
+    after = f"After {days(point['day'])}{reach}"
+    if not is_leaving(choice):
+        return f"{after}, {numbers} have not yet reached “{words(choice.end)}” ({n})."
+    still = "they have shown signs of life since" if choice.kind == "inactivity" else f"no “{words(choice.end)}” so far"
+    return f"{after}, {numbers} of those followed from {_start(choice)} are still there: {still} ({n})."
 
 
-def _ratio_sentence(line: pd.Series, choice: Churn) -> str:
-    ratio, low, high = (float(line[f"hazard_ratio{side}"]) for side in ("", "_low", "_high"))
-    what = "leave" if choice.start else f"reach “{_words(choice.end)}”"
-    counted = any(c.name == line["covariate"] and c.kind == "count" for c in choice.covariates)
-    who = f"Each further “{line['label']}” by day" if counted else f"People with “{line['label']}” by day"
-    verb = f"goes with people who {what}" if counted else what
-    speed = f"{ratio:.1f} times as fast ({low:.1f}–{high:.1f})"
-    if ratio < 1:
-        speed = f"{present.share(1 - ratio, 0)} more slowly (hazard ratio {ratio:.2f}, {low:.2f}–{high:.2f})"
-    n = f"n = {present.count(line['n'])}, {present.count(line['people_with_n'])} with it"
-    return f"{who} {choice.landmark_days:.0f} {verb} {speed}, other covariates equal ({n})."
+def _since(table: pd.DataFrame) -> str:
+    first = float(table.attrs.get("from_day", 0.0))
+    return f"The curve begins on day {first:g}, the first with enough people under observation." if first > 0 else ""
 
 
-def _strongest(table: pd.DataFrame) -> pd.DataFrame:
-    strength = -np.abs(np.log(table["hazard_ratio"].to_numpy(float)))
-    return table.iloc[np.argsort(strength, kind="stable")]
+def is_leaving(choice: Churn) -> bool:
+    """Whether the end is leaving; a contract without a start is the way to a first purchase, which is good."""
+    return choice.kind == "inactivity" or bool(choice.start)
 
 
-def _largest(table: pd.DataFrame, name: str) -> pd.Series:
+def _start(choice: Churn) -> str:
+    if choice.start:
+        return f"“{words(choice.start)}”"
+    return f"their first “{words(choice.activity)}”" if choice.kind == "inactivity" else "their first event"
+
+
+def left(choice: Churn) -> str:
+    """What leaving is called, in the past tense."""
+    return "fell silent" if choice.kind == "inactivity" else f"reached “{words(choice.end)}”"
+
+
+def leave(choice: Churn) -> str:
+    """What leaving is called."""
+    return "leave" if is_leaving(choice) else f"reach “{words(choice.end)}”"
+
+
+def days(value: float) -> str:
+    """Return a number of days without digits that nobody asked for.
+
+    >>> days(180.0), days(0.5)
+    ('180 days', '0.5 days')
+    """
+    return present.days(value, 0 if value >= 10 or float(value).is_integer() else 1)
+
+
+def words(events: list[str]) -> str:
+    """Return events as words.
+
+    >>> words(["care_plan_cancelled", "moved"])
+    'care plan cancelled or moved'
+    """
+    return " or ".join(event.replace("_", " ") for event in events)
+
+
+def gap(line: pd.Series) -> str:
+    gap = float(line["difference_days"])
+    return f"{present.days(abs(gap))} {'longer' if gap >= 0 else 'less'}"
+
+
+def gap_bounds(line: pd.Series) -> str:
+    return present.interval(line["difference_days_low"], line["difference_days_high"]).replace("–", " to ")
+
+
+def largest(table: pd.DataFrame, name: str) -> pd.Series:
     return table.iloc[int(np.argmax(np.abs(table[name].to_numpy(float))))]
 
 
-def _at_horizon(curve: pd.DataFrame, horizon: float) -> pd.Series | None:
-    """The curve's last point up to the horizon, with `n`, the people at its start."""
+def at_horizon(curve: pd.DataFrame, horizon: float) -> pd.Series | None:
+    """The curve's last point up to the horizon, with `n`, the people that the curve is of."""
     known = curve[(curve["day"] <= horizon) & (curve["segment"] == curve["segment"].iloc[0])] if len(curve) else curve
     if known.empty:
         return None
     point = known.iloc[-1].copy()
-    point["n"] = known["at_risk_n"].iloc[0]
+    point["n"] = curve.attrs.get("n", known["at_risk_n"].iloc[0])
     return point
-
-
-def _estimate(line: pd.Series, name: str) -> str:
-    return f"{_share(float(line[name]))} ({_bounds(float(line[f'{name}_low']), float(line[f'{name}_high']))})"
-
-
-def _share(value: float) -> str:
-    return present.share(value)
-
-
-def _bounds(low: float, high: float) -> str:
-    return present.interval(low, high, "share")
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def _words(events: list[str]) -> str:
-    return " or ".join(event.replace("_", " ") for event in events)
