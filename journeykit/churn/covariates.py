@@ -5,15 +5,65 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import narwhals as nw
+import numpy as np
 import pandas as pd
 
 from journeykit import config, engine
-from journeykit.churn.spells import SPELL_COLUMNS
-from journeykit.errors import JourneyError, require_columns
+from journeykit.churn.moments import at_moments, free_names
+from journeykit.errors import require_columns
 from journeykit.stats import not_enough
 
-COVARIATE_COLUMNS = ("person_id", "started_at", "landmark_at", "segment", "duration_days", "ended")
+COVARIATE_COLUMNS = ("person_id", "started_at", "landmark_at", "segment", "entered_days", "duration_days", "ended")
+PEOPLE = 20_000_000  # rows of one per person that may leave the engine
+MARK_COLUMNS = ("person_id", "until_us")
+_SPELLS = ("person_id", "started_at", "duration_days", "ended", "segment")
+_EPOCH = pd.Timestamp("1970-01-01")
+
+
+def known(touches: Any, marks: Any, covariates: Sequence[config.Covariate]) -> pd.DataFrame:
+    """Return what was known about people by a moment of each: from events at or before it, of all history.
+
+    - `any`, `count`: whether there was one of `events`, or how many. Each event of `without` takes one away, never
+      below 0: two tickets and one solution leave one ticket unresolved.
+    - `poor`: how many moments were poor: answers below `poor_below`, and any of `events` (a late delivery is poor
+      without being asked about).
+    - `detours`: how often the person came back: an event whose touchpoint occurred before in the same journey, with
+      another touchpoint in between. Product, basket, product, basket has two; product, product has none; events
+      without touchpoint or journey do not count. It is `friction.rework` without its loops. Rivals: every repeated
+      event, in which reading ten pages of help is nine detours; steps beyond those planned (`detours.detour`), which
+      are known only after the arrival; different touchpoints left twice, which hides going round in circles.
+    - `satisfaction`: the mean of the answers so far (of `events`, or of all), missing where there is none. Rivals: the
+      last answer, which is noisier; the mean of those asked for everybody else, which invents an answer.
+    - `category`: the last value of `column` that is not null, by the total order (the prefix `segment_` may be left
+      out); None when there was none.
+
+    With `last`, only events after moment − `last` count, up to the moment. What comes after the moment changes nothing.
+
+    Requires in touches `person_id`, `timestamp`, the columns of the total order (or `position`) and what is counted:
+    `event`, `satisfaction`, `touchpoint` and `journey_id`, or the column of the category. Marks: `person_id` and
+    `until_us` (microseconds since 1970 UTC), one row per person.
+
+    One row per mark, sorted by person_id: person_id and one column a covariate, numbers (NaN only for `satisfaction`)
+    or text.
+
+    Raises:
+        JourneyError: a column is missing, or two covariates have one name.
+
+    >>> from tests.conftest import make_log
+    >>> log = make_log("u1: help a b a@1d help@2d")
+    >>> marks = pd.DataFrame({"person_id": [1], "until_us": [pd.Timestamp("2025-01-02").value // 1000]})
+    >>> asked = config.Covariate(name="helped", kind="count", events="help")
+    >>> known(log, marks, [asked, config.Covariate(name="back", kind="detours")]).values.tolist()
+    [[1.0, 1.0, 1.0]]
+    """
+    names = free_names(covariates, MARK_COLUMNS)
+    if not names:
+        wanted = engine.fetch(engine.lazy(marks).select("person_id"), limit=PEOPLE)
+        return wanted.sort_values("person_id", ignore_index=True)
+    with engine.scratch():
+        made = at_moments(touches, engine.lazy(marks).select(*MARK_COLUMNS), covariates)
+        table = engine.fetch(made.select("person_id", *names), limit=PEOPLE)
+    return table.sort_values("person_id", ignore_index=True)
 
 
 def at_landmark(
@@ -21,40 +71,43 @@ def at_landmark(
 ) -> pd.DataFrame:
     """Return what was known about each person at the landmark, and what happened to them after it.
 
-    Only people still there (and observed) at start + `landmark` have a row; `duration_days` and `ended` count from the
-    landmark. A covariate counts events at or before the landmark, from all history, also before the start. It is
-    1 when there was any and 0 when not, or the number of them with `count`. With `without`, the events of
-    `without` up to the landmark are subtracted first (never below 0): two tickets and one solution leave one ticket
-    unresolved. Nothing after the landmark can change a row's covariates.
+    Only people still there at start + `landmark` have a row; `duration_days` and `ended` count from the landmark.
+    Who came under observation only later (`entered_days` of spells) is counted from then on: `entered_days` is what
+    lies between the landmark and that, 0 for all others. Covariates are `known` at the landmark: nothing after it can
+    change one.
 
-    Needs `person_id`, `event`, `timestamp` in touches and the table of `survival.spells`.
+    Needs the columns of `known` in touches, and the table of `spells.of`.
 
-    One row per person: person_id, started_at, landmark_at, segment, duration_days, ended and one column a covariate;
-    sorted by person_id.
+    One row per person: person_id, started_at, landmark_at, segment, entered_days, duration_days, ended and one column a
+    covariate; sorted by person_id.
 
     Raises:
         JourneyError: a covariate has the name of a column of the table.
     """
-    names = [covariate.name for covariate in covariates]
-    taken = [name for name in names if name in COVARIATE_COLUMNS or names.count(name) > 1]
-    if taken:
-        raise JourneyError(f"churn.covariates: {taken[0]!r} is a column of the table or named twice. Rename it.")
-    require_columns(spells.columns, SPELL_COLUMNS, "churn")
+    names = free_names(covariates, COVARIATE_COLUMNS)
+    require_columns(spells.columns, _SPELLS, "churn")
     days = config.seconds(landmark) / 86400
-    there = spells[spells["duration_days"] > days]
+    entered = spells["entered_days"] if "entered_days" in spells else pd.Series(0.0, index=spells.index)
+    there = spells.assign(entered_days=(entered - days).clip(lower=0.0), duration_days=spells["duration_days"] - days)
+    there = there[there["duration_days"] > there["entered_days"]]
     if there.empty:
         reason = str(spells.attrs.get("reason", "")) or f"not enough data (n = 0 people still there after {landmark})"
         return not_enough([*COVARIATE_COLUMNS, *names], reason)
-    landmark_at = there["started_at"] + pd.Timedelta(days=days)
-    base = there.assign(landmark_at=landmark_at, duration_days=there["duration_days"] - days)[list(COVARIATE_COLUMNS)]
+    base = there.assign(landmark_at=there["started_at"] + pd.Timedelta(days=days))[list(COVARIATE_COLUMNS)]
     if not names:
         return base.sort_values("person_id", ignore_index=True)
-    counts = _counts(touches, base, covariates)
-    table = base.merge(counts, on="person_id", how="left", validate="one_to_one")
-    for covariate in covariates:
-        left = table[covariate.name].fillna(0.0).clip(lower=0).astype(float)
-        table[covariate.name] = left if covariate.kind == "count" else (left > 0).astype(float)
-    return table[[*COVARIATE_COLUMNS, *names]].sort_values("person_id", ignore_index=True)
+    marks = pd.DataFrame({"person_id": base["person_id"], "until_us": in_microseconds(base["landmark_at"])})
+    found = base.merge(known(touches, marks, covariates), on="person_id", how="left", validate="one_to_one")
+    return found[[*COVARIATE_COLUMNS, *names]].sort_values("person_id", ignore_index=True)
+
+
+def in_microseconds(times: pd.Series[Any]) -> pd.Series[Any]:
+    """Return times as whole microseconds since 1970.
+
+    >>> in_microseconds(pd.Series(pd.to_datetime(["1970-01-01 00:00:01"]))).tolist()
+    [1000000]
+    """
+    return ((times - _EPOCH) // pd.Timedelta("1us")).astype(np.int64)
 
 
 def label(covariate: config.Covariate) -> str:
@@ -64,25 +117,3 @@ def label(covariate: config.Covariate) -> str:
     'late delivery'
     """
     return covariate.label or covariate.name.replace("_", " ")
-
-
-def _counts(touches: Any, people: pd.DataFrame, covariates: Sequence[config.Covariate]) -> pd.DataFrame:
-    """Count, in the engine, each person's events of each covariate up to the landmark, less those of `without`."""
-    t = engine.lazy(touches)
-    require_columns(t.collect_schema().names(), ["person_id", "event", "time_us"], "churn covariates")
-    epoch = pd.Timestamp("1970-01-01")
-    until = (people["landmark_at"] - epoch) // pd.Timedelta("1us")
-    marks = engine.beside(pd.DataFrame({"person_id": people["person_id"], "_until_us": until}), t)
-    wanted = sorted({event for c in covariates for event in [*c.events, *c.without]})
-    known = (
-        t.filter(nw.col("event").is_in(wanted))
-        .join(marks, on="person_id")
-        .filter(nw.col("time_us") <= nw.col("_until_us"))
-    )
-    counted = []
-    for c in covariates:
-        one = nw.col("event").is_in(c.events).cast(nw.Int64)
-        if c.without:
-            one = one - nw.col("event").is_in(c.without).cast(nw.Int64)
-        counted.append(one.sum().alias(c.name))
-    return engine.fetch(known.group_by("person_id").agg(*counted), limit=20_000_000)
