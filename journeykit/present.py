@@ -24,6 +24,7 @@ DIFFERENCES = ("effect", "margin", "detectable", "difference")  # of two shares:
 MONEY = (
     *("value", "value_if_quarter", "value_if_all", "spend", "cost_per_conversion"),
     *("with_value", "without_value", "value_gap", "at_stake_value"),
+    *("new_value", "remaining_value", "total_value", "mean_spend", "cost", "earned_value", "expected_loss"),
 )  # where the column is numeric and rows have no units of their own
 MOMENT = 0.1  # days; shorter ones are no longer read as days
 LONG = 40  # characters; a column whose median text is longer holds sentences
