@@ -59,9 +59,9 @@ def test_retention_is_kaplan_meier() -> None:
     assert 0 < (~moved).sum() < 150
     fitted = KaplanMeierFitter().fit(days, moved)
     assert table.loc["aware", "moved_on_share"] == pytest.approx(1 - fitted.predict(30.0))
-    part = journey_score._Part(people, 0, days, moved, 30.0)
-    weights = rng.integers(0, 4, len(people)).astype(float)
     inside = people["entry_0"].notna().to_numpy()
+    part = journey_score._Part(people, 0, inside, days, moved, 30.0)
+    weights = rng.integers(0, 4, len(people)).astype(float)
     kept = weights[inside] > 0
     weighted = KaplanMeierFitter().fit(days[kept], moved[kept], weights=weights[inside][kept])
     assert part.estimate(weights)[1] == pytest.approx(1 - weighted.predict(30.0))
@@ -87,7 +87,7 @@ def test_interval_covers() -> None:
         people["answers_0"] = (rng.random(n) < 0.7).astype(float)
         people["sum_0"] = people["answers_0"] * (rng.random(n) < 0.6)
         days, moved = journey_map.spell(people, 0, 10 * journey_map.DAY)
-        part = journey_score._Part(people, 0, days, moved, 5.0)
+        part = journey_score._Part(people, 0, np.full(n, True), days, moved, 5.0)
         draws = [np.prod(part.estimate(journey_score._resample(rng, n))) for _ in range(200)]
         low, high = np.percentile(draws, [2.5, 97.5])
         hits += low <= 0.3 <= high

@@ -8,6 +8,7 @@ import pandas as pd
 
 from journeykit import present
 from journeykit.findings import Finding
+from journeykit.journey_score import MOVED, RETAINED
 
 CHAPTER = "03_map"
 ENOUGH_WEIGHT = 0.6  # a score that covers less of the declared weight is no headline
@@ -79,13 +80,14 @@ def journey_score(table: pd.DataFrame) -> str:
     return text + (
         f" Most points are lost in {weak['stage']}: {present.number(weak['points'])} of "
         f"{present.number(100 * weak['weight_used'])} are reached, with satisfaction "
-        f"{present.number(weak['satisfaction'], 2)} and {present.share(weak['moved_on_share'])} moving on in time."
+        f"{present.number(weak['satisfaction'], 2)} and {_third(weak)}."
     )
 
 
 def shown(table: pd.DataFrame) -> list[str]:
     """Return the columns of the score that a page has room for: a column of notes only where a stage has one."""
-    columns = ["stage", "weight", "satisfaction", "answers_n", "n", "moved_on_share", "points"]
+    third = MOVED if MOVED in table else RETAINED
+    columns = ["stage", "weight", "satisfaction", "answers_n", "n", third, "points"]
     if len(table) and (table.loc[table["stage"] != "Total", "note"].fillna("") != "").any():
         columns.append("note")
     return columns
@@ -116,8 +118,10 @@ def findings(
     found = []
     if len(score):
         total, weak = _total(score), _weakest(score)
+        third = MOVED if MOVED in score else RETAINED
         bias = (
-            f"Satisfaction rests on {present.count(total['answers_n'])} answers, moving on is counted over all people."
+            f"Satisfaction rests on {present.count(total['answers_n'])} answers, "
+            f"{'moving on is counted over all people' if MOVED in score else 'staying over all customers'}."
         )
         found.append(
             Finding(
@@ -145,7 +149,7 @@ def findings(
                 chapter=CHAPTER,
                 statement=f"{weak['stage']} loses most points of the score: {present.number(missing)} of its "
                 f"{present.number(best)} (satisfaction {present.number(weak['satisfaction'], 2)}, "
-                f"{present.share(weak['moved_on_share'])} move on).",
+                f"{present.share(weak[third])} {'move on' if third == MOVED else 'stay'}).",
                 value=missing,
                 low=best - weak["points_high"],
                 high=best - weak["points_low"],
@@ -201,7 +205,16 @@ def _weakest(score: pd.DataFrame) -> pd.Series:
 
 
 def _lever(row: pd.Series) -> str:
-    return "satisfaction" if row["satisfaction"] < row["moved_on_share"] else "helping people to move on"
+    name = MOVED if MOVED in row else RETAINED
+    other = "helping people to move on" if name == MOVED else "keeping customers"
+    return "satisfaction" if row["satisfaction"] < row[name] else other
+
+
+def _third(row: pd.Series) -> str:
+    """The third factor of the score in words: who moves on, or who stays."""
+    if MOVED in row:
+        return f"{present.share(row[MOVED])} moving on in time"
+    return f"{present.share(row[RETAINED])} still customers"
 
 
 def _lowest(table: pd.DataFrame, min_answers: int) -> tuple[pd.Series | None, str]:
