@@ -134,7 +134,8 @@ class Chapter:
             if interactive is not None:
                 shapes[figures.MIME] = figures.bundle(interactive(table))
             display(shapes, metadata={"image/svg+xml": {"alt": alt}}, raw=True)
-        rest = f"{len(table) - limit:,} {'more ' if limit else ''}rows in tables/{target.name}"
+        left = len(table) - limit
+        rest = f"{left:,} {'more ' if limit else ''}row{'s' * (left != 1)} in tables/{target.name}"
         shown = present.table(_narrowed(table, columns), limit, self.currency) if limit else ""
         shown += f'<p class="rest">{rest}</p>' if len(table) > limit else ""
         display({"text/html": shown, "text/plain": f"<table {name}: {len(table)} rows>"}, raw=True)

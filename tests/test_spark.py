@@ -58,7 +58,17 @@ from journeykit import (
     study,
     volume,
 )
-from journeykit.churn import covariates, spells
+from journeykit.churn import (
+    acquisition,
+    cohorts,
+    covariates,
+    lifecycle,
+    periods,
+    purchases,
+    quiet,
+    spells,
+    stages,
+)
 from journeykit.engine import files
 from journeykit.errors import JourneyError
 from journeykit.experiments import units
@@ -381,6 +391,15 @@ TEST = config.Experiment(
     ],
 )
 STEPS = ["see", "ask", "buy 🙂"]
+STAYING = config.Churn(start="see", end="Ω", observed_from="2025-01-01", reasons={"web": {"channel": "web"}})
+SILENCE = config.Churn(kind="inactivity", activity=["see", "ask"], returns_within="10m", returns=0.5)
+KNOWN = [
+    config.Covariate(name="asked", events="ask", without="buy 🙂", kind="count", last="20m"),
+    config.Covariate(name="liked", kind="satisfaction"),
+    config.Covariate(name="poor", kind="poor", events=""),
+    config.Covariate(name="by", kind="category", column="marketing_channel"),
+    config.Covariate(name="back", kind="detours"),
+]
 CHAIN = [
     "see",
     config.Step(match=["ask"], optional=True, within="20m"),
@@ -389,6 +408,10 @@ CHAIN = [
 ]
 STAGES = ["look", "", "Ω"]
 END = pd.Timestamp("2025-01-02")
+
+
+def by_period(rows: Any) -> pd.DataFrame:
+    return engine.fetch(rows).sort_values(["person_id", "period"], ignore_index=True)
 
 
 def random_log(seed: int) -> pd.DataFrame:
@@ -537,6 +560,17 @@ ANSWERS: dict[str, Callable[[Any, Any], Any]] = {
         covariates=[config.Covariate(name="asked", events="ask", without="buy 🙂", kind="count")],
         landmark="1m",
     ),
+    "stays": lambda t, j: spells.of(t, STAYING, as_of=END, by="variant"),
+    "gaps of silence": lambda t, j: quiet.gaps(t, SILENCE, as_of=END),
+    "coming back": lambda t, j: quiet.reactivation_curve(t, SILENCE, as_of=END, min_n=1),
+    "known in periods": lambda t, j: by_period(
+        periods.person_periods(t, spells.of(t, STAYING, as_of=END), covariates=KNOWN, width_days=0.02)
+    ),
+    "cohorts": lambda t, j: cohorts.cohorts(t, start=["see"], returning=["ask", ""], as_of=END, period="day", min_n=1),
+    "lifecycle": lambda t, j: lifecycle.lifecycle(t, as_of=END, timezone="Europe/Berlin", period="day", min_n=1),
+    "after stages": lambda t, j: stages.stays(t, spells.of(t, STAYING, as_of=END), stages=["look", "Ω"], end=["Ω"]),
+    "buyers": lambda t, j: purchases.customers(t, orders=["buy 🙂", "ask"], as_of=END),
+    "first channels": lambda t, j: acquisition.first_channels(t, spells.of(t, STAYING, as_of=END)),
     "exposed": lambda t, j: units.exposure_check(t, experiment=TEST, as_of=END),
     "units": lambda t, j: units.units(t, experiment=TEST, as_of=END),
 }

@@ -179,6 +179,30 @@ def test_who_cancels_the_care_plan(laptop_store: Path, truth: dict[str, Any]) ->
         assert row["events_n"] <= truth["care_plans_cancelled_n"]
 
 
+def test_why_care_plans_end_is_what_was_planted(laptop_store: Path, truth: dict[str, Any]) -> None:
+    plans = pd.read_csv(TRUTH / "care_plans.csv")
+    found = table(laptop_store, "07_churn__reasons").set_index("reason")
+    names = {"Asked to cancel": "cancellation_requested", "Payment failed": "payment_failed", "Moved": "moved"}
+    days = (pd.to_datetime(plans["ended_at"]) - pd.to_datetime(plans["started_at"])) / pd.Timedelta("1D")
+    for label, reason in names.items():
+        assert found.loc[label, "ended_n"] == ((plans["reason"] == reason) & (days <= 180)).sum()
+        # Reasons are drawn without regard to anything, so each has its planted part of all who left.
+        planted = truth["planted"]["cancel_reason_shares"][reason] * found["left_share"].sum()
+        assert found.loc[label, "left_share_low"] <= planted <= found.loc[label, "left_share_high"], label
+
+
+def test_the_forecast_of_leaving_is_no_better_than_what_was_planted(laptop_store: Path) -> None:
+    models = table(laptop_store, "07_churn__comparison").set_index("model")
+    chosen = models[models["chosen"] == "yes"].iloc[0]
+    # Three covariates with ratios of 1.8, 2.4 and 0.7 rank about six pairs in ten.
+    assert chosen["uno_c_low"] <= 0.59 <= chosen["uno_c_high"]
+    scores = table(laptop_store, "07_churn__scores")
+    plans = pd.read_csv(TRUTH / "care_plans.csv")
+    assert len(scores) == plans["ended_at"].isna().sum()
+    rising = scores[scores["reasons"].fillna("").str.contains("Unresolved ticket: yes")]
+    assert rising["leaves_share"].mean() > 1.5 * scores["leaves_share"].mean()
+
+
 def test_satisfaction_is_that_of_the_stage_that_was_asked_about(laptop_store: Path, truth: dict[str, Any]) -> None:
     score = table(laptop_store, "03_map__score").set_index("stage")
     for stage in ("Consideration", "Purchase", "Delivery", "Loyalty"):  # support is rated on its tickets as well
