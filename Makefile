@@ -49,6 +49,7 @@ bench: .venv/.ready ## measure time and memory on simulated studies
 	$(PY) tests/bench_stitch.py 50000000 --memory 2GB
 	$(PY) tests/bench_paths.py
 	$(PY) tests/bench_churn.py
+	$(PY) tests/bench_experiments.py
 
 .venv/.ready: requirements.txt pyproject.toml
 	@set -e; \

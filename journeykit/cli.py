@@ -1,6 +1,7 @@
 """The command line: `run`, `new`, `check`, `simulate`, `refresh`.
 
-Exit codes: 0 done, 1 a chapter failed, 2 configuration or input is wrong, 130 and 143 stopped by a signal.
+Exit codes: 0 done, 1 a chapter failed, 2 configuration or input is wrong, 3 all passed but there are alerts (only with
+`--fail-on-alert`), 130 and 143 stopped by a signal.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def main() -> None:
 @click.option("--timeout", type=click.IntRange(1), default=600, show_default=True, help="Seconds for one cell.")
 @click.option("--reports", type=click.Path(file_okay=False, path_type=Path), help="Folder of all reports.")
 @click.option("--wait", is_flag=True, help="Wait while another run uses the study, instead of refusing.")
+@click.option("--fail-on-alert", is_flag=True, help="End with exit code 3 when something watched is unusual.")
 @click.option(
     "--engine",
     "on",
@@ -71,6 +73,7 @@ def run(
     timeout: int,
     reports: Path | None,
     wait: bool,
+    fail_on_alert: bool,
     on: str,
 ) -> None:
     """Run the chapters of STUDY and build its report."""
@@ -105,7 +108,22 @@ def run(
     for chapter in result.chapters:
         if chapter["status"] == "failed" or (chapter["status"] != "passed" and "not asked" not in chapter["reason"]):
             click.echo(f"  {progress.line({**chapter, 'seconds': 0})}")
-    sys.exit(_exit_code(result.chapters) if result.status == "failed" else 0)
+    for line in _alert_lines(result.alerts, fail_on_alert):
+        click.echo(line)
+    if result.status == "failed":
+        sys.exit(_exit_code(result.chapters))
+    sys.exit(3 if fail_on_alert and result.alerts.get("alerts") else 0)
+
+
+def _alert_lines(found: dict[str, Any], asked: bool) -> list[str]:
+    """Say what is unusual, an alert a line; where nobody looked, only to somebody who asked."""
+    if not found.get("watched"):
+        return ["nothing was watched in this run: no chapter left a table of alerts"] if asked else []
+    told = [
+        " ".join(str(part) for part in (alert.get("kpi"), f"({alert.get('rule')}):", alert.get("reason") or "unusual"))
+        for alert in found["alerts"]
+    ]
+    return [f"alerts: {len(told)}, see alerts.json", *(f"  {line}" for line in told)] if told else []
 
 
 def _together(on: str) -> int:

@@ -118,7 +118,8 @@ class Experiment(Part):
     horizon: Duration = ""
     """How long exposures are collected before the test is read, from `starts` on. `""` is not declared."""
     planned_n: int = Field(default=0, ge=0)
-    """Units planned, all arms together; sequential intervals are narrowest then. 0: what there is."""
+    """Units planned, all arms together; always-valid intervals are narrowest then. 0: narrowest at 5,000, a number that
+    does not depend on the data, because tuning to what there is would spoil the guarantee."""
     stopping: Literal["fixed", "always_valid", "group_sequential"] = "fixed"
     """`fixed`: decided once, at the end of `horizon`. `always_valid`: may be read every night, with wider intervals.
     `group_sequential`: read at `looks` planned moments."""

@@ -10,7 +10,7 @@ def skip_reason(plan: config.Study, name: str) -> str:
 
     >>> skip_reason(config.parse({"study": {"title": "x"}, "identity": {"identifiers": ["u"]}, "sources": [
     ...     {"name": "s", "path": "p", "time": {"column": "t"}, "event": "e"}]}), "08_experiment")
-    'journey.toml declares no [[experiments]].'
+    'journey.toml declares no [[experiments]], no [[changes]] and no [[actions]].'
     """
     part = name.split("_", 1)[1] if "_" in name else name
     channels = any(source.marketing_channel for source in plan.sources)
@@ -26,7 +26,10 @@ def skip_reason(plan: config.Study, name: str) -> str:
         "funnel": (bool(plan.funnels), "journey.toml has no [funnels.<name>]. Add one with its steps."),
         "attribution": (not missing, f"journey.toml has no {' and no '.join(missing)}."),
         "churn": (plan.churn is not None, "journey.toml has no [churn]. Say which event starts and which ends it."),
-        "experiment": (bool(plan.experiments), "journey.toml declares no [[experiments]]."),
+        "experiment": (
+            bool(plan.experiments or plan.changes or plan.actions),
+            "journey.toml declares no [[experiments]], no [[changes]] and no [[actions]].",
+        ),
     }
     met, reason = needs.get(part, (True, ""))
     return "" if met else reason

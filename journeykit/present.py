@@ -119,6 +119,8 @@ def amount(value: float | None, unit: str) -> str:
 
     >>> amount(0.5, "share"), amount(1.84, "ratio"), amount(12.25, "EUR"), amount(0.361, "score"), amount(5, "points")
     ('50.0 %', '× 1.84', 'EUR 12', '0.36', '5.0 points')
+    >>> amount(0.1234, "per session")
+    '0.123 per session'
     >>> amount(1.5, "days"), amount(0.02, "days")  # less than a day in hours, minutes or seconds
     ('1.5 days', '29 min')
     """
@@ -137,7 +139,7 @@ def amount(value: float | None, unit: str) -> str:
         return f"{count(value)} {unit}"
     if len(unit) == 3 and unit.isupper():
         return money(value, unit)
-    return f"{number(value)} {unit}".replace("-", "−")
+    return f"{number(value, 3 if unit.startswith('per ') else 1)} {unit}".replace("-", "−")
 
 
 def amount_interval(low: float | None, high: float | None, unit: str) -> str:
@@ -152,7 +154,8 @@ def amount_interval(low: float | None, high: float | None, unit: str) -> str:
         return f"{seconds(low)} to {seconds(high)}"
     if unit == "days" and not missing(low) and not missing(high) and float(low or 0) < 1:
         return f"{amount(low, unit)} to {amount(high, unit)}"
-    digits = {"ratio": 2, "score": 2, "people": 0, "orders": 0}.get(unit, 0 if len(unit) == 3 and unit.isupper() else 1)
+    other = 0 if len(unit) == 3 and unit.isupper() else 3 if unit.startswith("per ") else 1
+    digits = {"ratio": 2, "score": 2, "people": 0, "orders": 0}.get(unit, other)
     return interval(low, high, unit, digits)
 
 

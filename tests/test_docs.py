@@ -78,7 +78,7 @@ def test_every_command_and_option_that_is_named_exists() -> None:
     assert {name for name, _ in called} <= set(cli.main.commands)
     for name, rest in called:
         options = {option for one in _options(name) for option in one.opts}
-        assert set(re.findall(r"--[a-z]+", rest.split(">")[0])) <= options
+        assert set(re.findall(r"--[a-z][a-z-]*", rest.split(">")[0])) <= options
     anywhere = {option for name in cli.main.commands for one in _options(name) for option in one.opts}
     assert set(re.findall(r"`(--[a-z]+)`", README + CODEBOOK)) <= anywhere
 

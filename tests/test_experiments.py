@@ -391,8 +391,6 @@ def test_an_effect_beyond_the_possible_is_left_empty() -> None:
 def decide(units: pd.DataFrame, plan: Experiment) -> pd.Series:
     split = trust_.split_check(units, planned=plan.arms)
     return decision_.verdict(split, sizes_.effects(units, experiment=plan), plan).iloc[0]
-        trust_.split_check(units, planned=plan.arms), sizes_.effects(units, experiment=plan), plan
-    ).iloc[0]
 
 
 def test_verdicts_follow_the_rules() -> None:

@@ -164,6 +164,7 @@ def test_passed_run_leaves_a_whole_folder_and_moves_latest(toy: Toy) -> None:
     assert result.index.read_text() == "built"
     assert os.readlink(toy.reports / "toy" / "latest") == result.folder.name
     assert sorted(path.name for path in result.folder.iterdir()) == [
+        "alerts.json",
         "findings",
         "findings.json",
         "index.html",

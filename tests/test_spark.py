@@ -388,6 +388,9 @@ TEST = config.Experiment(
         config.Metric(name="buys", event=["buy 🙂"], kind="conversion"),
         config.Metric(name="sales", event=["buy 🙂", ""], kind="value"),
         config.Metric(name="liked", event=["ask"], kind="satisfaction"),
+        config.Metric(name="through", kind="funnel", steps=["see", "buy 🙂"]),
+        config.Metric(name="asks", event="ask", kind="ratio", per="session"),
+        config.Metric(name="wait", event="Ω", kind="time", within="30m"),
     ],
 )
 STEPS = ["see", "ask", "buy 🙂"]

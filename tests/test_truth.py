@@ -238,6 +238,17 @@ def test_which_test_won(laptop_store: Path, truth: dict[str, Any]) -> None:
     assert titles["chat_popup"] not in set(effects["experiment"])  # a broken split shows no effect
 
 
+def test_what_the_release_did_lies_in_its_interval(laptop_store: Path, truth: dict[str, Any]) -> None:
+    found = table(laptop_store, "08_experiment__changes").set_index(["change", "method"])
+    planted = truth["planted"]["order_completion_share_after_release"] - truth["planted"]["order_completion_share"]
+    row = found.loc[("Checkout v2", "counterfactual")]
+    assert 0 < row["effect_low"] <= planted <= row["effect_high"]
+    # All orders did not rise by more than season and traffic did; plain before and after says that they did.
+    orders = found.loc["Checkout v2, all orders"]
+    assert orders.loc["counterfactual", "effect_low"] < 0 < orders.loc["counterfactual", "effect_high"]
+    assert orders.loc["before/after", "effect_low"] > 0
+
+
 def test_no_raw_identifier_leaves_the_raw_folder(laptop_store: Path, opened: study.OpenStudy) -> None:
     known = pd.read_csv(TRUTH / "identities.csv", dtype=str)
     values = known.loc[known["value"].str.len() >= 7, "value"]

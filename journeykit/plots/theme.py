@@ -65,6 +65,15 @@ def axes(width: float = 7.2, height: float = 3.6, columns: int = 1) -> Axes:
     return parts if columns == 1 else parts[0]
 
 
+def panels(rows: int, columns: int = 1, *, width: float = 7.2, height: float = 2.9) -> list[Axes]:
+    """Return the Axes of a new figure with rows of panels in the house style, row by row; `height` is that of a row."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height * max(rows, 1)))
+        parts = list(figure.subplots(max(rows, 1), columns, squeeze=False).flat)
+    figure.subplots_adjust(hspace=0.55, wspace=0.22)
+    return parts
+
+
 def reach(value: Any, low: Any, high: Any) -> np.ndarray:
     """Return how far an interval reaches to either side of its estimate, as error bars want it.
 

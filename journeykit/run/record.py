@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import platform
 import shutil
@@ -16,6 +17,8 @@ from journeykit import __version__, engine
 from journeykit.run import notebooks
 from journeykit.run.notebooks import ROOT
 from journeykit.run.plan import NOT_ASKED, Plan
+
+ALERTS = "__alerts.csv"
 
 
 def make_folder(home: Path) -> tuple[str, Path]:
@@ -121,6 +124,42 @@ def accounting(path: Path) -> list[dict[str, Any]]:
             {key: int(float(value or 0)) if key.endswith("_n") else value for key, value in row.items()}
             for row in csv.DictReader(file)
         ]
+
+
+def alerts(folder: Path) -> dict[str, Any]:
+    """Gather what chapters left in tables called `<chapter>__alerts.csv`, for alerts.json.
+
+    `watched` says whether any chapter looked: no alert because nobody looked is not the same as none.
+
+    Returns:
+        `watched`, and `alerts`: one object per row, with the chapter and the columns of the table. Numbers are numbers,
+        what is empty is null.
+    """
+    found: list[dict[str, Any]] = []
+    tables = sorted(folder.glob(f"[0-9][0-9]_*{ALERTS}"))
+    for path in tables:
+        with path.open(encoding="utf-8", newline="") as file:
+            chapter = path.name.removesuffix(ALERTS)
+            found += [
+                {"chapter": chapter} | {name: _typed(value) for name, value in row.items()}
+                for row in csv.DictReader(file)
+            ]
+    return {"watched": bool(tables), "alerts": found}
+
+
+def _typed(value: str | None) -> float | str | None:
+    """A cell as JSON has it.
+
+    >>> _typed("0.25"), _typed("orders"), _typed(""), _typed("inf")
+    (0.25, 'orders', None, None)
+    """
+    if not value:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return number if math.isfinite(number) else None
 
 
 def findings(folder: Path) -> list[dict[str, Any]]:

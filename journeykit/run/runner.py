@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,6 +58,7 @@ class RunResult:
     status: str
     chapters: list[dict[str, Any]]
     latest: str  # "" when `latest` now is this run, else the reason
+    alerts: dict[str, Any] = field(default_factory=dict)  # as in alerts.json
 
     @property
     def index(self) -> Path:
@@ -120,6 +121,8 @@ def run(
             "accounting": record.accounting(part / "tables" / "01_ingest__files.csv"),
         }
         record.write_json(part / "findings.json", {"findings": record.findings(part / "findings")})
+        alerts = record.alerts(part / "tables")
+        record.write_json(part / "alerts.json", alerts)
         record.write_json(part / "run.json", facts)
         broken = _build_report(part) or _leaks(planned, part, run_id)
         if broken:
@@ -130,7 +133,7 @@ def run(
         latest = broken or _keep_latest(planned, status)
         if not latest:
             record.move_latest(home, run_id)
-    return RunResult(folder, status, chapters, latest)
+    return RunResult(folder, status, chapters, latest, alerts)
 
 
 def _execute(

@@ -1,0 +1,1 @@
+"""What is unusual now: stale sources, unusual volumes, numbers outside of what chance explains."""
