@@ -119,6 +119,18 @@ def learn(table: pd.DataFrame, covariates: Sequence[config.Covariate], *, min_n:
     return Design(tuple(kept), (*single, *notes), tuple(covariates), levels, centres)
 
 
+def encoded(table: pd.DataFrame, covariates: Sequence[config.Covariate]) -> tuple[pd.DataFrame, list[str]]:
+    """Return a table with its covariates as numbers beside its other columns, and the names of these columns.
+
+    >>> late = config.Covariate(name="late", events="delivery_late")
+    >>> people = pd.DataFrame({"ended": [1, 0] * 10, "late": [1.0, 0.0] * 10})
+    >>> encoded(people, [late])[1]
+    ['x_late']
+    """
+    numbers = learn(table, covariates).apply(table).add_prefix("x_")
+    return table.join(numbers), list(numbers)
+
+
 def _levels_of(values: pd.Series[Any], people: npt.NDArray[Any], min_n: int) -> tuple[str, ...]:
     """Return the reference and the other values with columns, the most frequent first; "other" last, if any."""
     rows = values.value_counts()
