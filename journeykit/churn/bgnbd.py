@@ -82,7 +82,9 @@ class Model:
         last = a + self.b + x - 1
         z = ahead / (self.alpha + age + ahead)
         power = (1 - z) ** (a - 1)
-        return np.asarray(last / (a - 1) * (1 - power * hyp2f1(a + self.b - 1 - self.r, a - 1, last, z)))
+        # At the edge of the model this is 0 times infinity: the result is not finite, which callers look at.
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.asarray(last / (a - 1) * (1 - power * hyp2f1(a + self.b - 1 - self.r, a - 1, last, z)))
 
     def _units(self, x: Any, *days: Any) -> list[np.ndarray]:
         if self.reason:

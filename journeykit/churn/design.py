@@ -128,7 +128,7 @@ def encoded(table: pd.DataFrame, covariates: Sequence[config.Covariate]) -> tupl
     ['x_late']
     """
     numbers = learn(table, covariates).apply(table).add_prefix("x_")
-    return table.join(numbers), list(numbers)
+    return table.join(numbers), list(numbers.columns)
 
 
 def _levels_of(values: pd.Series[Any], people: npt.NDArray[Any], min_n: int) -> tuple[str, ...]:

@@ -79,7 +79,11 @@ def total(
         if again.reason or (money.reason and not refused):
             failed += 1
             continue
-        drawn.append(_sums(estimate, again, money, groups, refused))
+        found = _sums(estimate, again, money, groups, refused)
+        if not np.isfinite(found[:, :2]).all():  # a resample may lie at the edge of the model
+            failed += 1
+            continue
+        drawn.append(found)
     sums = np.array(drawn)
     rows = []
     for place, (name, members) in enumerate(groups):
@@ -170,10 +174,10 @@ def backtest(
     fixed, errors, failed = [_grouped(first, groups)], [_error(first, later, groups)], 0
     for weights in resamples(len(known), repetitions, np.random.default_rng(seed)):
         again = bgnbd.refit(rows, rows.weights(weights), model)
-        if again.reason:
+        found = columns[0] if again.reason else _purchases(again, columns, ahead)
+        if again.reason or not np.isfinite(found).all():  # a resample may lie at the edge of the model
             failed += 1
             continue
-        found = _purchases(again, columns, ahead)
         fixed.append(_grouped(found, groups))
         errors.append(_error(found * weights, later * weights, groups))
     pace = columns[0] / columns[2] * ahead
