@@ -106,8 +106,7 @@ def test_refunds_are_taken_off_and_are_no_purchase() -> None:
 def test_purchases_say_what_is_wrong() -> None:
     log = make_log("u1: buy@0d").assign(value=1.0)
     assert "n = 0 people with order" in purchases.customers(log, orders=["order"], as_of="2025-02-01").attrs["reason"]
-    with pytest.raises(JourneyError, match="no purchases are declared"):
-        purchases.customers(log, orders=[], as_of="2025-02-01")
+    assert "no purchases are declared" in purchases.customers(log, orders=[], as_of="2025-02-01").attrs["reason"]
     with pytest.raises(JourneyError, match="not before the end"):
         purchases.customers(log, orders=["buy"], as_of="2025-02-01", split="2025-02-01")
     with pytest.raises(JourneyError, match="'value' is missing"):

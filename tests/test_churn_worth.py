@@ -16,6 +16,7 @@ from journeykit.config_churn import Value
 from journeykit.errors import JourneyError
 from journeykit.plots import churn_value as plots
 from journeykit.readings import churn_value as readings
+from tests.conftest import make_log
 
 DATA = Path(os.environ.get("JOURNEYKIT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 CDNOW = DATA / "cdnow_purchases"
@@ -239,3 +240,15 @@ def test_intervals_cover_what_the_planted_parameters_expect() -> None:
         hits[1] += row["total_value_low"] <= money <= row["total_value_high"]
     assert (hits >= 88).all()
     assert (hits <= 100).all()
+
+
+def test_a_third_of_the_time_is_held_out_or_a_sentence_says_why_not() -> None:
+    log = make_log("u1: buy@0d buy@3d | u2: buy@2d").assign(value=1.0)
+    bought = purchases.customers(log, orders=["buy"], as_of="2025-03-01")
+    found = worth.held_out(log, bought, orders=["buy"], as_of="2025-03-01")
+    assert found.empty
+    assert "not enough data" in found.attrs["reason"]
+    none = purchases.customers(log, orders=[], as_of="2025-03-01")
+    assert "no purchases are declared" in worth.held_out(log, none, orders=[], as_of="2025-03-01").attrs["reason"]
+    assert worth.total(none, Value()).attrs["reason"]
+    assert worth.alive(worth.people(none, Value())).attrs["reason"]

@@ -89,7 +89,7 @@ def customers(touches: Any, *, orders: Sequence[str], as_of: Any, split: Any = N
         purchase after it, later_days (its length) and later_spend.
 
     Raises:
-        JourneyError: no orders are named, a column is missing, or the split is not before `as_of`.
+        JourneyError: a column is missing, or the split is not before `as_of`.
 
     >>> from tests.conftest import make_log
     >>> log = make_log("u1: buy@1d buy@3d buy@3d buy@9d | u2: buy@2d", value=10.0)
@@ -103,6 +103,8 @@ def customers(touches: Any, *, orders: Sequence[str], as_of: Any, split: Any = N
     if end > last or (split is not None and end == last):
         raise JourneyError(f"churn value: split = {split} is not before the end of observation, {as_of}. Give a date.")
     columns = [*CUSTOMER_COLUMNS, *(LATER_COLUMNS if split is not None else ())]
+    if not orders:
+        return not_enough(columns, NO_ORDERS)
     table = days(touches, orders=orders, as_of=as_of)
     known, bought = nw.col("day") <= end, nw.col("bought") == 1
     first = nw.when(bought).then(nw.col("day")).min().over("person_id")

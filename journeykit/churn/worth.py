@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from journeykit.churn.areas import resamples
 from journeykit.churn.margin import horizon_days, rate
 from journeykit.config_churn import Value
 from journeykit.errors import require_columns
-from journeykit.stats import not_enough
+from journeykit.stats import not_enough, reason_of
 
 STEP = 30.0  # days; within them purchases are discounted as in their middle
 REPETITIONS = 100
@@ -190,6 +191,25 @@ def backtest(
     table = pd.DataFrame(made)[list(BACKTEST_COLUMNS)]
     table.attrs["note"] = _failed(failed, repetitions)
     return table
+
+
+def held_out(
+    touches: Any, customers: pd.DataFrame, *, orders: Sequence[str], as_of: Any, min_n: int = 20
+) -> pd.DataFrame:
+    """Return `backtest` of the purchases in touches, with the last third of the time held out.
+
+    Args:
+        touches: see `purchases.customers`.
+        customers: of `purchases.customers`, without a split.
+        orders: events that are purchases.
+        as_of: end of observation (UTC).
+        min_n: groups of fewer customers are not shown.
+    """
+    split = purchases.split_of(customers, as_of)
+    if split is None:
+        return not_enough(BACKTEST_COLUMNS, reason_of(customers) or "not enough data: no day parts the time observed")
+    held = purchases.customers(touches, orders=orders, as_of=as_of, split=split)
+    return backtest(held, min_n=min_n)
 
 
 class _Estimate:
