@@ -343,7 +343,7 @@ def test_helpdesk_time_to_closed(helpdesk: Built) -> None:
     shares = dict(reference["survival_at_days"])
     # Nobody is at risk on day 60, so that no point is shown there: the last ticket was closed before.
     assert shares.pop("60") == 0
-    longest = spells.sort_values("duration_days").iloc[-1]
+    longest = stays.sort_values("duration_days").iloc[-1]
     assert (longest["ended"], longest["duration_days"] < 60) == (1, True)
     curve = curves.survival_curve(stays, times=[float(day) for day in shares])
     assert curve["survival_share"].tolist() == pytest.approx(list(shares.values()), rel=1e-9)
