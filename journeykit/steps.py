@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from operator import and_, or_
 from typing import Any
@@ -73,23 +73,24 @@ def marked(frame: Any, steps: Sequence[Step], on: str, prefix: str, where: str) 
     table = engine.lazy(frame)
     have = table.collect_schema().names()
     require_columns(have, columns(steps, on), where)
-    members = dict.fromkeys(name for step in steps for name in step.where if name.startswith(MEMBER))
-    for name in members:
-        if name not in have:
-            table = engine.with_member(table, "properties", name.removeprefix(MEMBER), name)
-    flags = {f"{prefix}{k}": _flag(step, on, where) for k, step in enumerate(steps, start=1)}
-    return table.with_columns(**flags).drop(*[name for name in members if name not in have])
+    named = dict.fromkeys(name for step in steps for name in step.where if name.startswith(MEMBER) and name not in have)
+    # Without a dot, which Spark takes for the way into a nested column.
+    members = {name: f"_member_{k}" for k, name in enumerate(named)}
+    for name, column in members.items():
+        table = engine.with_member(table, "properties", name.removeprefix(MEMBER), column)
+    flags = {f"{prefix}{k}": _flag(step, on, where, members) for k, step in enumerate(steps, start=1)}
+    return table.with_columns(**flags).drop(*members.values())
 
 
-def _flag(step: Step, on: str, where: str) -> nw.Expr:
+def _flag(step: Step, on: str, where: str, members: Mapping[str, str]) -> nw.Expr:
     conditions = [nw.col(kind_of(step, on)).cast(nw.String()).is_in(step.values)]
-    conditions += [_condition(name, texts, where) for name, texts in step.where.items()]
+    conditions += [_condition(name, members.get(name, name), texts, where) for name, texts in step.where.items()]
     return nw.when(reduce(and_, conditions)).then(nw.lit(1)).otherwise(nw.lit(0))
 
 
-def _condition(name: str, texts: list[str], where: str) -> nw.Expr:
+def _condition(name: str, held_in: str, texts: list[str], where: str) -> nw.Expr:
     """Any of the values, or all of the comparisons, of one column."""
-    column, compared = nw.col(name), [_COMPARED.fullmatch(text.strip()) for text in texts]
+    column, compared = nw.col(held_in), [_COMPARED.fullmatch(text.strip()) for text in texts]
     plain = [text for text, found in zip(texts, compared, strict=True) if not found]
     parts = [column.cast(nw.String()).is_in(plain)] if plain else []
     parts += [_comparison(column, found[1], found[2], f"{where}: where {name}") for found in compared if found]

@@ -394,7 +394,12 @@ TEST = config.Experiment(
     ],
 )
 STEPS = ["see", "ask", "buy 🙂"]
-STAYING = config.Churn(start="see", end="Ω", observed_from="2025-01-01", reasons={"web": {"channel": "web"}})
+STAYING = config.Churn(
+    start="see",
+    end="Ω",
+    observed_from="2025-01-01",
+    reasons={"web": {"channel": "web"}, "pro": {"properties.plan": ["pro", "🙂"]}},
+)
 SILENCE = config.Churn(kind="inactivity", activity=["see", "ask"], returns_within="10m", returns=0.5)
 KNOWN = [
     config.Covariate(name="asked", events="ask", without="buy 🙂", kind="count", last="20m"),
@@ -445,6 +450,7 @@ def random_log(seed: int) -> pd.DataFrame:
             "id_device": pick("d1", ""),
             "segment_variant": pick("", "🙂", "other"),
             "variant": pick("", "🙂"),
+            "properties": pick('{"plan": "pro"}', '{"plan": "🙂"}', "{}"),
         }
     )
 
