@@ -201,7 +201,8 @@ def _named(trace: str, plan: Plan, cost: int, open_cost: int, taken: Whole) -> A
         late = [k for k in can if k in missing]
         is_free = letter in plan.free
         free += is_free
-        if late:
+        # Of a trace that can still become the plan, what is free is no deviation: the step may come yet.
+        if late and open_cost:
             missing.discard(late[0])
             came.add(late[0])
             odd.append((number, OUT_OF_ORDER, late[0]))

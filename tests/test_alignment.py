@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from journeykit import alignment
@@ -117,6 +117,7 @@ def planned(steps: list[slow.SlowStep], free: frozenset[str]) -> Plan:
     return Plan(tuple(not s.optional for s in steps), tuple(s.repeat for s in steps), letters, free)
 
 
+@example([slow.SlowStep(frozenset("a")), slow.SlowStep(frozenset("ad"))], ["d"], frozenset("d"))
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(STEP, max_size=4),
